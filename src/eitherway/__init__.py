@@ -1,0 +1,93 @@
+"""Eitherway makes anything learn, with gradients where they exist and without them where they do not.
+
+Only the public names live here, and where to find each. Nothing is imported until it is used: `import eitherway` loads
+neither torch, NumPy nor matplotlib, and neither does minimising a plain Python cost load torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from eitherway import bicycle as bicycle
+    from eitherway import functions as functions
+    from eitherway import methods as methods
+    from eitherway import rl as rl
+    from eitherway import testing as testing
+    from eitherway.base.errors import CostError as CostError
+    from eitherway.base.errors import EitherwayError as EitherwayError
+    from eitherway.base.errors import Failed as Failed
+    from eitherway.base.errors import JournalError as JournalError
+    from eitherway.base.errors import MethodError as MethodError
+    from eitherway.base.errors import ModelError as ModelError
+    from eitherway.base.errors import SpaceError as SpaceError
+    from eitherway.base.keys import Key as Key
+    from eitherway.run.command import command as command
+    from eitherway.run.minimize import iterate as iterate
+    from eitherway.run.minimize import maximize as maximize
+    from eitherway.run.minimize import minimize as minimize
+    from eitherway.run.minimize import resume as resume
+    from eitherway.run.problem import Outcome as Outcome
+    from eitherway.run.problem import batched as batched
+    from eitherway.run.problem import seeded as seeded
+    from eitherway.run.result import Result as Result
+    from eitherway.run.search import Search as Search
+    from eitherway.space.space import Space as Space
+    from eitherway.space.variables import Array as Array
+    from eitherway.space.variables import Choice as Choice
+    from eitherway.space.variables import Integer as Integer
+    from eitherway.space.variables import Real as Real
+
+__version__ = "0.1.0"
+
+_WHERE = {
+    # any cost
+    "minimize": "eitherway.run.minimize",
+    "maximize": "eitherway.run.minimize",
+    "iterate": "eitherway.run.minimize",
+    "resume": "eitherway.run.minimize",
+    "Search": "eitherway.run.search",
+    "Result": "eitherway.run.result",
+    # what may vary
+    "Space": "eitherway.space.space",
+    "Real": "eitherway.space.variables",
+    "Integer": "eitherway.space.variables",
+    "Choice": "eitherway.space.variables",
+    "Array": "eitherway.space.variables",
+    # what a cost may be and do
+    "batched": "eitherway.run.problem",
+    "seeded": "eitherway.run.problem",
+    "Outcome": "eitherway.run.problem",
+    "command": "eitherway.run.command",
+    "Failed": "eitherway.base.errors",
+    # what can go wrong
+    "EitherwayError": "eitherway.base.errors",
+    "SpaceError": "eitherway.base.errors",
+    "CostError": "eitherway.base.errors",
+    "MethodError": "eitherway.base.errors",
+    "ModelError": "eitherway.base.errors",
+    "JournalError": "eitherway.base.errors",
+    # randomness
+    "Key": "eitherway.base.keys",
+}
+_SUBMODULES = ("methods", "functions", "testing", "rl", "bicycle")
+
+__all__ = [  # noqa: PLE0604 - the names are the keys above, so that there is one list
+    *_WHERE,
+    *_SUBMODULES,
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name at its first use, and keep it (PEP 562)."""
+    if name in _WHERE:
+        found = getattr(import_module(_WHERE[name]), name)
+    elif name in _SUBMODULES:
+        found = import_module(f"{__name__}.{name}")
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}; docs/names.md lists the public names")
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
