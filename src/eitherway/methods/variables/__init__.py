@@ -1,0 +1,1 @@
+"""Methods that move named variables: one algorithm a file, NumPy float64, never torch."""
