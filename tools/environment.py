@@ -68,7 +68,9 @@ def needs(extra: str) -> list[str]:
 
 
 def lacks(python: Path, wanted: list[str]) -> list[str]:
-    """Those of `wanted` that `python` does not have; all of them if it cannot be run."""
+    """Those of `wanted` that `python` does not have; all of them if it cannot be run or is not there."""
+    if not python.exists():
+        return wanted
     asked = subprocess.run([str(python), "-I", "-c", ASK, *wanted], capture_output=True, text=True)
     return asked.stdout.split() if asked.returncode == 0 else wanted
 
@@ -83,7 +85,7 @@ def install(extra: str, missing: list[str]) -> Path:
     """Make `.venv` if need be, and install this clone with `extra` there, saying first what that takes."""
     free = shutil.disk_usage(ROOT).free // 10**6
     largest = MEGABYTES[extra] + (CUDA_MEGABYTES if sys.platform == "linux" else 0)
-    say(f"Eitherway needs {', '.join(missing)}.")
+    say(f"Eitherway needs {', '.join(missing) or 'its dependencies as constraints.txt now names them'}.")
     say(f'It is installing itself with them into {HOME} (pip install -e ".[{extra}]" -c constraints.txt):')
     say(f"  about {MEGABYTES[extra] / 1000:.1f} GB on disk, {MINUTES}.")
     if sys.platform == "linux":
@@ -128,10 +130,10 @@ def main() -> None:
     for python in [*active, own, Path(sys.executable)]:
         if python == own and not (path.exists() and path.read_text() == text):
             continue
-        if python.exists() and not lacks(python, wanted):
+        if not lacks(python, wanted):
             print(python)
             return
-    print(install(extra, lacks(own, wanted) or wanted))
+    print(install(extra, lacks(own, wanted)))
 
 
 if __name__ == "__main__":
