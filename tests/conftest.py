@@ -1,12 +1,16 @@
 """What holds for every test: one thread, no GPU, no network, no window, and examples that are the same every day."""
 
 import os
+from pathlib import Path
 
 # Before NumPy, torch or numba are imported: threads of their own would make timings and sums depend on the machine.
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
     os.environ[_name] = "1"
 os.environ["CUDA_VISIBLE_DEVICES"] = ""
 os.environ["MPLBACKEND"] = "Agg"
+# Processes that tests start find this clone, installed or not.
+_SOURCE = str(Path(__file__).resolve().parent.parent / "src")
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (_SOURCE, os.environ.get("PYTHONPATH"))))
 
 import socket  # noqa: E402
 from collections.abc import Iterator  # noqa: E402

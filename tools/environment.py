@@ -20,10 +20,9 @@ ROOT = Path(__file__).resolve().parent.parent
 HOME = ROOT / ".venv"
 OLDEST = (3, 11)
 
-# Measured on Linux x86-64 with Python 3.11: `du -sm` of a fresh environment, torch's CPU build.
-MEGABYTES = {"rl": 1300, "test": 1300, "bench": 1300}
-CUDA_MEGABYTES = 4500  # what torch's CUDA build brings on top: pip's choice on Linux unless it finds the CPU build
-MINUTES = "two to ten minutes, most of it the download of torch"
+# Measured on Linux x86-64 with Python 3.11: `du -sm` of an environment with torch's CPU build,
+MEGABYTES = {"rl": 1300, "test": 1730, "bench": 1600}
+CUDA_MEGABYTES = 4500  # and what torch's CUDA build brings on top: pip's choice on Linux unless it finds the other
 
 # Run by the Python in question: which of the requirements (name, lower bound) given as arguments does it lack?
 ASK = """
@@ -83,25 +82,29 @@ def stamp(extra: str) -> tuple[Path, str]:
 
 def install(extra: str, missing: list[str]) -> Path:
     """Make `.venv` if need be, and install this clone with `extra` there, saying first what that takes."""
-    free = shutil.disk_usage(ROOT).free // 10**6
-    largest = MEGABYTES[extra] + (CUDA_MEGABYTES if sys.platform == "linux" else 0)
+    have = sum(path.lstat().st_size for path in HOME.rglob("*") if path.is_file()) // 10**6
+    size = max(MEGABYTES[extra] - have, 50)
+    new_torch = any(name.startswith("torch>") for name in missing)
+    largest = size + (CUDA_MEGABYTES if new_torch and sys.platform == "linux" else 0)
     say(f"Eitherway needs {', '.join(missing) or 'its dependencies as constraints.txt now names them'}.")
     say(f'It is installing itself with them into {HOME} (pip install -e ".[{extra}]" -c constraints.txt):')
-    say(f"  about {MEGABYTES[extra] / 1000:.1f} GB on disk, {MINUTES}.")
-    if sys.platform == "linux":
+    say(f"  about {size / 1000:.1f} GB on disk; a minute or two, and the time of the download.")
+    if largest > size:
         say(f"  On Linux pip may choose torch's CUDA build: then about {largest / 1000:.1f} GB. To avoid that, install")
         say("  torch's CPU build into an environment of yours first (pytorch.org says how) and activate it.")
     say("  Nothing outside .venv is touched; an active environment that has all this is used instead.")
+    free = shutil.disk_usage(ROOT).free // 10**6
     if free < largest:
         say(f"  Only {free / 1000:.1f} GB are free on this disk: it may not be enough.")
     made = subprocess.run([sys.executable, "-m", "venv", str(HOME)], stdout=sys.stderr)
     if made.returncode:
         raise SystemExit("python3 -m venv failed; on Debian and Ubuntu: sudo apt install python3-venv")
     python = HOME / "bin" / "python"
-    command = [str(python), "-m", "pip", "install", "-q", "--disable-pip-version-check", "--no-input"]
-    filled = subprocess.run(
-        [*command, "-e", f".[{extra}]", "-c", "constraints.txt"], cwd=ROOT, stdin=subprocess.DEVNULL, stdout=sys.stderr
-    )
+    command = [str(python), "-m", "pip", "install", "--disable-pip-version-check", "--no-input"]
+    command += ["-e", f".[{extra}]", "-c", "constraints.txt"]
+    if not sys.stderr.isatty():
+        command.append("--quiet")  # a terminal sees pip's own progress bars
+    filled = subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=sys.stderr)
     if filled.returncode:
         raise SystemExit("the installation failed, see above; the same command tries again and keeps what is there")
     path, text = stamp(extra)

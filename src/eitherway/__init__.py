@@ -71,10 +71,7 @@ _WHERE = {
 }
 _SUBMODULES = ("methods", "functions", "testing", "rl", "bicycle")
 
-__all__ = [  # noqa: PLE0604 - the names are the keys above, so that there is one list
-    *_WHERE,
-    *_SUBMODULES,
-]
+__all__ = [*_WHERE, *_SUBMODULES]  # docs/names.md lists them in the same order
 
 
 def __getattr__(name: str) -> Any:
