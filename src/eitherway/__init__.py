@@ -71,7 +71,7 @@ _WHERE = {
 }
 _SUBMODULES = ("methods", "functions", "testing", "rl", "bicycle")
 
-__all__ = [*_WHERE, *_SUBMODULES]  # docs/names.md lists them in the same order
+__all__ = [*_WHERE, *_SUBMODULES]  # pyright: ignore[reportUnsupportedDunderAll] - docs/names.md has the same list
 
 
 def __getattr__(name: str) -> Any:
