@@ -1,0 +1,112 @@
+"""Everything a run evaluated, in columns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from eitherway.methods.protocol import OK
+from eitherway.run.answers import Answers
+from eitherway.space.space import Space
+
+LARGEST = 256 * 2**20
+"""Bytes of points that are kept: beyond that the values go on alone."""
+
+
+class History:
+    """Columns by name, one entry an evaluation, in the order asked: `turn`, `value`, `status`, `best`, and every variable.
+
+    `status` is 0 for a value, 1 for a failure, 2 for a worker lost twice; a failed `value` is NaN. Metrics of an
+    `Outcome` are columns too.
+
+    >>> import eitherway as ew
+    >>> history = ew.minimize(lambda x: x * x, ew.Real(-1, 1), "randomsearch", budget=4, progress=None).history
+    >>> len(history), list(history)
+    (4, ['turn', 'value', 'status', 'best', 'x'])
+    """
+
+    def __init__(self, space: Space, sign: float = 1.0):
+        self._space, self._sign = space, sign
+        self._turns: list[tuple[int, np.ndarray | None, np.ndarray, np.ndarray, dict[int, dict[str, float]]]] = []
+        self._bytes = 0
+        self.why: dict[int, str] = {}
+
+    def add(self, turn: int, points: np.ndarray | None, answers: Answers) -> None:
+        """One turn's answered rows, in row order."""
+        done, at = answers.done, len(self)
+        rows = slice(None) if not answers.missing else np.flatnonzero(done)
+        kept = None
+        if points is not None and self._bytes + points.nbytes <= LARGEST:
+            kept = points[rows].copy()
+            self._bytes += kept.nbytes
+        metrics = answers.metrics
+        if answers.why or metrics:
+            place = {int(row): i for i, row in enumerate(np.flatnonzero(done))}
+            self.why.update({at + place[row]: why for row, why in answers.why.items()})
+            metrics = {place[row]: m for row, m in metrics.items()}
+        self._turns.append((turn, kept, answers.values[rows].copy(), answers.status[rows].copy(), metrics))
+        self._length = at + len(self._turns[-1][2])
+
+    _length = 0
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __iter__(self) -> Iterator[str]:
+        yield from ("turn", "value", "status", "best")
+        yield from self._variables()
+        yield from self._metrics()
+
+    def keys(self) -> list[str]:
+        return list(self)
+
+    def __getitem__(self, name: str) -> Any:
+        if name == "turn":
+            lengths = [len(v) for _, _, v, _, _ in self._turns]
+            return np.repeat([t for t, *_ in self._turns], lengths) if lengths else np.zeros(0, int)
+        if name == "status":
+            return np.concatenate([s for _, _, _, s, _ in self._turns]) if self._turns else np.zeros(0, np.uint8)
+        if name == "value":
+            return self._sign * self._values()
+        if name == "best":
+            values = np.where(self["status"] == OK, self._values(), np.inf)
+            return self._sign * np.minimum.accumulate(values) if len(values) else values
+        if name in self._variables():
+            return self._variable(name)
+        if name in self._metrics():
+            return np.array([m.get(i, {}).get(name, np.nan) for _, _, v, _, m in self._turns for i in range(len(v))])
+        raise KeyError(f"the history has no column {name!r}; it has {', '.join(self)}")
+
+    def _values(self) -> np.ndarray:
+        return np.concatenate([v for _, _, v, _, _ in self._turns]) if self._turns else np.zeros(0)
+
+    def _metrics(self) -> list[str]:
+        return list(dict.fromkeys(name for *_, m in self._turns for row in m.values() for name in row))
+
+    def _variables(self) -> list[str]:
+        return ["x"] if self._space.lone else list(self._space.variables)
+
+    def _variable(self, name: str) -> Any:
+        """One variable of every point, None where it was inactive or the point was not kept."""
+        out: list[Any] = []
+        for _, points, values, _, _ in self._turns:
+            if points is None:
+                out += [None] * len(values)
+            else:
+                rows = self._space.decode(points)
+                out += rows if self._space.lone else [row.get(name) for row in rows]
+        if all(isinstance(v, (int, float, np.ndarray)) and not isinstance(v, bool) for v in out):
+            return np.array(out)
+        return out
+
+    def points(self) -> np.ndarray:
+        """(N, D) search coordinates, NaN where the point was not kept."""
+        D = self._space.columns
+        return np.concatenate(
+            [np.full((len(v), D), np.nan) if p is None else p for _, p, v, _, _ in self._turns] or [np.zeros((0, D))]
+        )
+
+    def __repr__(self) -> str:
+        return f"History({len(self)} evaluations: {', '.join(self)})"

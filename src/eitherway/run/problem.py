@@ -1,0 +1,260 @@
+"""The cost as a run sees it: plain values in, one Answer out, whatever happens inside."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from eitherway.base.errors import CostError, Failed
+from eitherway.base.keys import Key
+from eitherway.methods.codec import encode
+from eitherway.methods.protocol import FAILED, OK
+from eitherway.run.answers import Answer
+from eitherway.run.search import as_answer
+from eitherway.space.condition import describe
+from eitherway.space.space import Space
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A value with more to say: constraints (feasible where <= 0) and metrics that are kept beside it.
+
+    >>> def cost(x):
+    ...     return Outcome(x**2, constraints={"at least one": 1 - x}, metrics={"size": abs(x)})
+    """
+
+    cost: Any
+    constraints: Mapping[str, float] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+def batched(cost: F) -> F:
+    """Marks a cost that judges P points at once: it is called with (P, ...) arrays and returns (P,) values."""
+    cost._eitherway_batched = True  # type: ignore[attr-defined]
+    return cost
+
+
+def seeded(cost: F) -> F:
+    """Marks a cost that takes `seed=`, an integer: one a turn, the same for every row, so that rows can be compared."""
+    cost._eitherway_seeded = True  # type: ignore[attr-defined]
+    return cost
+
+
+def told_by(error: BaseException) -> str:
+    """An exception as one line: its type, its text, and the line of the user's file that raised it."""
+    where = error.__traceback__
+    while where is not None and where.tb_next is not None:
+        where = where.tb_next
+    place = "" if where is None else f" ({Path(where.tb_frame.f_code.co_filename).name}:{where.tb_lineno})"
+    return f"{type(error).__name__}: {error}{place}"
+
+
+class Problem:
+    """What travels to a worker: cost, space and constraints, without memory but the carry of the present turn.
+
+    Args:
+        cost: a function; or an object with `start`, `judge` and `absorb`, which learns as it goes.
+        space: what may vary.
+        constraints: functions called as the cost is, feasible where <= 0.
+        sign: -1 to maximize.
+    """
+
+    def __init__(self, cost: Any, space: Space, constraints: Sequence[Callable[..., Any]] = (), sign: float = 1.0):
+        self.learns = all(hasattr(cost, rule) for rule in ("start", "judge", "absorb"))
+        if not callable(cost) and not self.learns:
+            raise CostError(
+                f"the cost is {describe(cost)}; expected a function, or an object with start, judge and absorb"
+            )
+        for constraint in constraints:
+            if not callable(constraint):
+                raise CostError(
+                    f"constraints holds {describe(constraint)}; expected functions that are <= 0 where feasible"
+                )
+        self.cost, self.space, self.constraints, self.sign = cost, space, tuple(constraints), sign
+        self.batched = bool(getattr(cost, "_eitherway_batched", False))
+        self.seeded = self.learns or bool(getattr(cost, "_eitherway_seeded", False))
+        self.carry: Any = cost.start() if self.learns else None
+
+    @property
+    def plain(self) -> bool:
+        """Whether a row is just `cost(values) -> number`, so that a whole question can be judged in one tight loop."""
+        return not (self.learns or self.batched or self.seeded or self.constraints) and self.sign == 1.0
+
+    def seed(self, key: Key, turn: int) -> int | None:
+        """What a seeded cost is given this turn."""
+        return key.at(turn).integer("cost") if self.seeded else None
+
+    def merge(self, reports: Mapping[int, Any], P: int) -> bool:
+        """Takes a turn's reports in row order; says whether values of before can no longer be compared."""
+        if not self.learns:
+            return False
+        old, self.carry = self.carry, self.cost.absorb(self.carry, [reports.get(i) for i in range(P)])
+        if hasattr(self.cost, "moved"):
+            return bool(self.cost.moved(old, self.carry))
+        return encode(old) != encode(self.carry)
+
+    # ---- one row ----------------------------------------------------------------------------------------------------
+    def judge(self, values: Any, point: np.ndarray, wants: str, carry: Any, seed: int | None) -> Answer:
+        """The answer to one row. Only an interruption comes out as an exception."""
+        try:
+            if wants == "gradient":
+                return self._with_gradient(values, point, carry, seed)
+            if self.learns:
+                value, report = self.cost.judge(values, carry, seed)
+                answer = self._answer(value, values)
+                answer.report = report
+                return answer
+            return self._answer(self._call(self.cost, values, seed), values)
+        except Failed as error:
+            return Answer.failed(str(error) or "the cost raised Failed")
+        except (Exception, SystemExit) as error:
+            return Answer.failed(told_by(error))
+
+    def _call(self, function: Callable[..., Any], values: Any, seed: int | None) -> Any:
+        extra = {"seed": seed} if self.seeded and function is self.cost else {}
+        return function(values, **extra) if self.space.lone else function(**values, **extra)
+
+    def _answer(self, out: Any, values: Any) -> Answer:
+        """One row's return value, with the constraints judged beside it."""
+        violations, metrics = [], None
+        if isinstance(out, Outcome):
+            metrics = {name: float(metric) for name, metric in out.metrics.items()} or None
+            violations = [float(g) for g in out.constraints.values()]
+            out = out.cost
+        answer = self._signed(as_answer(out))
+        violations += [float(self._call(g, values, None)) for g in self.constraints]
+        answer.metrics = metrics
+        return self._constrained(answer, violations)
+
+    def _signed(self, answer: Answer) -> Answer:
+        if answer.status == OK and self.sign < 0:
+            if answer.value == float("inf"):
+                return Answer.failed("returned inf, which nothing could ever beat; return a finite number")
+            answer.value = -answer.value
+        return answer
+
+    @staticmethod
+    def _constrained(answer: Answer, violations: Sequence[float]) -> Answer:
+        if not violations:
+            return answer
+        if any(g != g for g in violations):
+            return Answer.failed("a constraint is NaN")
+        answer.violations = np.array(violations)
+        return answer
+
+    # ---- gradients --------------------------------------------------------------------------------------------------
+    def _with_gradient(self, values: Any, point: np.ndarray, carry: Any, seed: int | None) -> Answer:
+        torch = sys.modules.get("torch")
+        if torch is None:
+            return Answer(status=FAILED, no_gradient="torch has not been imported, so nothing can track a gradient")
+        leaves: list[Any] = []
+
+        def leaf(x: Any) -> Any:
+            if isinstance(x, float) or (isinstance(x, np.ndarray) and x.dtype.kind == "f"):
+                leaves.append(torch.tensor(x, dtype=torch.float64, requires_grad=True))
+                return leaves[-1]
+            return x
+
+        tracked = leaf(values) if self.space.lone else {name: leaf(value) for name, value in values.items()}
+        with torch.enable_grad():
+            if self.learns:
+                out, report = self.cost.judge(tracked, carry, seed)
+            else:
+                out, report = self._call(self.cost, tracked, seed), None
+            tensor = out.cost if isinstance(out, Outcome) else out
+            plain = (
+                tensor.detach().cpu().numpy().reshape(-1)[0].item()
+                if isinstance(tensor, torch.Tensor) and tensor.numel() == 1
+                else tensor
+            )
+            answer = self._answer(
+                Outcome(plain, out.constraints, out.metrics) if isinstance(out, Outcome) else plain, values
+            )
+            answer.report = report
+            if answer.status != OK:
+                return answer
+            if not (isinstance(tensor, torch.Tensor) and tensor.requires_grad):
+                answer.no_gradient = f"the cost returned a plain {type(tensor).__name__} that does not depend on its inputs through torch"
+                return answer
+            gradients = torch.autograd.grad(tensor.sum(), leaves, allow_unused=True)
+        user = [
+            np.zeros(x.numel()) if g is None else g.detach().cpu().numpy().ravel()
+            for g, x in zip(gradients, leaves, strict=True)
+        ]
+        answer.gradient = self.sign * np.concatenate(user) * self.space.slope(point)
+        return answer
+
+    # ---- all rows at once -------------------------------------------------------------------------------------------
+    def judge_together(self, points: np.ndarray, wants: str, seed: int | None) -> list[Answer]:
+        """P answers of a batched cost, from one call."""
+        P = len(points)
+        try:
+            if wants == "gradient":
+                return self._together_with_gradient(points, seed)
+            together = self.space.decode_together(points)
+            return self._rows(self._call(self.cost, together, seed), together, P)
+        except Failed as error:
+            return [Answer.failed(str(error) or "the cost raised Failed") for _ in range(P)]
+        except CostError:
+            raise
+        except (Exception, SystemExit) as error:
+            return [Answer.failed(told_by(error)) for _ in range(P)]
+
+    def _rows(self, out: Any, together: Any, P: int) -> list[Answer]:
+        """A batched return value, row by row."""
+        named: dict[str, Any] = {}
+        if isinstance(out, Outcome):
+            named, out = dict(out.constraints), out.cost
+        for i, constraint in enumerate(self.constraints):
+            named[f"constraint {i}"] = self._call(constraint, together, None)
+        values = self._column(out, "a batched cost", P)
+        violations = [self._column(g, f"constraint {name!r}", P) for name, g in named.items()]
+        rows = zip(values, *violations, strict=True)
+        return [self._constrained(self._signed(as_answer(value)), list(gs)) for value, *gs in rows]
+
+    @staticmethod
+    def _column(out: Any, what: str, P: int) -> list[float]:
+        column = np.asarray(out.detach().cpu() if hasattr(out, "detach") else out)
+        if column.shape != (P,):
+            raise CostError(f"{what} was given {P} points and returned shape {column.shape}; expected ({P},)")
+        return column.tolist()
+
+    def _together_with_gradient(self, points: np.ndarray, seed: int | None) -> list[Answer]:
+        P, torch = len(points), sys.modules.get("torch")
+        if torch is None:
+            return [
+                Answer(status=FAILED, no_gradient="torch has not been imported, so nothing can track a gradient")
+                for _ in range(P)
+            ]
+        together = self.space.decode_together(points)
+        columns = {"value": together} if self.space.lone else together
+        leaves = {
+            k: torch.tensor(v, dtype=torch.float64, requires_grad=True)
+            for k, v in columns.items()
+            if isinstance(v, np.ndarray)
+        }
+        with torch.enable_grad():
+            out = self._call(self.cost, leaves["value"] if self.space.lone else {**columns, **leaves}, seed)
+            answers = self._rows(out, together, P)
+            if not (isinstance(out, torch.Tensor) and out.requires_grad):
+                for answer in answers:
+                    answer.no_gradient = f"the cost returned a plain {type(out).__name__} that does not depend on its inputs through torch"
+                return answers
+            gradients = torch.autograd.grad(out.sum(), list(leaves.values()), allow_unused=True)
+        user = np.concatenate(
+            [
+                (torch.zeros_like(x) if g is None else g).detach().cpu().numpy().reshape(P, -1)
+                for g, x in zip(gradients, leaves.values(), strict=True)
+            ],
+            1,
+        )
+        for answer, row, point in zip(answers, user, points, strict=True):
+            answer.gradient = self.sign * row * self.space.slope(point)
+        return answers

@@ -1,0 +1,120 @@
+"""What a run came to: the best point, why it stopped, and everything it evaluated."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from eitherway.run.history import History
+from eitherway.run.search import Search
+from eitherway.space.condition import describe
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+@dataclass
+class Result:
+    """The end of a run. Reads as SciPy's does, too: `x`, `fun`, `nfev`, `nit`, `success`, `message`.
+
+    Args:
+        best: the best point as the cost was called with it (a value, or a dict by name); None if nothing had a value.
+        value: its value, in the user's sign.
+        reason: why the run stopped, a sentence.
+        evaluations: how many were paid for, failures and retries included.
+        failures: how many of them had no value.
+        seconds: wall-clock seconds of this call.
+        history: everything evaluated, in columns.
+        notes: what else a user should hear, sentences.
+        interrupted: whether Ctrl-C or SIGTERM ended it.
+        method: the method that ran.
+        search: to look inside.
+        journal: the file it is kept in, if any.
+    """
+
+    best: Any
+    value: float
+    reason: str
+    evaluations: int
+    failures: int
+    seconds: float
+    history: History = field(repr=False)
+    notes: tuple[str, ...]
+    interrupted: bool
+    method: Any
+    search: Search = field(repr=False)
+    journal: str | None = None
+
+    @property
+    def success(self) -> bool:
+        """Whether there is a point to use, and nobody interrupted the run."""
+        return self.best is not None and not self.interrupted
+
+    @property
+    def x(self) -> Any:
+        """The best point as an array: of the lone variable, or of the named ones in order."""
+        if isinstance(self.best, dict):
+            return np.array(list(self.best.values()))
+        return None if self.best is None else np.asarray(self.best)
+
+    @property
+    def fun(self) -> float:
+        return self.value
+
+    @property
+    def nfev(self) -> int:
+        return self.evaluations
+
+    @property
+    def nit(self) -> int:
+        return self.search.state.turn
+
+    @property
+    def message(self) -> str:
+        return self.reason
+
+    @property
+    def recommended(self) -> Any:
+        """A point the method believes in more than in the best one seen (under noise), or the best."""
+        point = self.search.method.recommend(self.search.state.method)
+        return self.best if point is None else self.search.space.decode(self.search.space.clip(point[None]))[0]
+
+    def plot(self, axes: Axes | None = None) -> Axes:
+        """Every value and the best so far, against evaluations."""
+        from eitherway.run.plot import plot_history
+
+        return plot_history(self, axes)
+
+    def __str__(self) -> str:
+        failures = f", {self.failures} without a value" if self.failures else ""
+        best = "nothing had a value" if self.best is None else f"best value {self.value:.6g} at {_short(self.best)}"
+        lines = [
+            best,
+            f"{self.evaluations} evaluations in {self.seconds:.3g} s{failures}, by {describe(self.method)}",
+            f"stopped: {self.reason}",
+        ]
+        return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
+
+    def _repr_html_(self) -> str:
+        best = self.best if isinstance(self.best, dict) else {"x": self.best}
+        rows: list[tuple[str, Any]] = [("best value", f"{self.value:.6g}"), *((k, _short(v)) for k, v in best.items())]
+        rows += [
+            ("evaluations", self.evaluations),
+            ("without a value", self.failures),
+            ("seconds", f"{self.seconds:.3g}"),
+        ]
+        rows += [("method", describe(self.method)), ("stopped", self.reason), *(("note", note) for note in self.notes)]
+        return (
+            "<table>" + "".join(f"<tr><th>{escape(k)}</th><td>{escape(str(v))}</td></tr>" for k, v in rows) + "</table>"
+        )
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{k}={_short(v)}" for k, v in value.items())
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return np.array2string(value, precision=5, threshold=12) if isinstance(value, np.ndarray) else describe(value)
