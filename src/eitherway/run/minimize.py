@@ -14,6 +14,7 @@ from eitherway.run.progress import watcher
 from eitherway.run.result import Result
 from eitherway.run.search import Search
 from eitherway.run.stopping import Limits
+from eitherway.run.workers import Workers
 from eitherway.space.signature import from_signature
 
 Progress = Literal["auto"] | None
@@ -165,7 +166,7 @@ def _optimize(
     problem = Problem(cost, search.space, constraints, sign)
     watch: Watch | None = watcher(progress)
     book: Book | None = None
-    pool: Pool | None = None
+    pool: Pool | None = Workers(problem, workers, timeout) if workers != 1 or timeout is not None else None
     run = Run(search, problem, limits, watch=watch, book=book, pool=pool, callbacks=callbacks)
     return finish(run, journal)
 
