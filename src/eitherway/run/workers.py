@@ -81,7 +81,7 @@ class Workers:
 
     def free(self) -> int:
         """How many workers stand ready for a row."""
-        return sum(w.ready and w.row < 0 for w in self._workers) - len(self._again)
+        return max(0, sum(w.ready and w.row < 0 for w in self._workers) - len(self._again))
 
     def submit(self, row: int, job: tuple[Any, ...]) -> None:
         """Hands one row to a free worker. `job` is what `Problem.judge` takes."""

@@ -1,0 +1,5 @@
+"""For whoever writes a method: the laws that every method obeys, as one call. It drives methods, and knows none by name."""
+
+from eitherway.testing.laws import LAWS, check_method, costs, drive, spaces
+
+__all__ = ["LAWS", "check_method", "costs", "drive", "spaces"]
