@@ -1,0 +1,155 @@
+"""A normal distribution that learns from ranked steps: the core of CMA-ES, without bounds, restarts or whole numbers.
+
+Formulas and equation numbers: Hansen, The CMA Evolution Strategy: A Tutorial, arXiv:1604.00772.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from math import exp, log, sqrt
+
+import numpy as np
+
+from eitherway.methods.codec import state
+from eitherway.methods.protocol import Told
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What the tutorial derives from the numbers of points and columns (table 1)."""
+
+    weights: np.ndarray  # (P,) by rank: the better half positive, summing to 1, the rest negative
+    mu_eff: float
+    c_sigma: float
+    d_sigma: float
+    c_c: float
+    c_1: float
+    c_mu: float
+    length: float  # expected length of a standard normal vector
+    lazy: int  # turns between two decompositions
+
+
+@lru_cache(maxsize=256)
+def rates(P: int, D: int) -> Rates:
+    """The default rates for P >= 2 points in D >= 1 columns."""
+    raw = log((P + 1) / 2) - np.log(np.arange(1, P + 1))  # eq. 49
+    mu = P // 2
+    mu_eff = float(raw[:mu].sum() ** 2 / (raw[:mu] ** 2).sum())
+    mu_eff_minus = float(raw[mu:].sum() ** 2 / (raw[mu:] ** 2).sum())
+    c_1 = 2 / ((D + 1.3) ** 2 + mu_eff)  # eq. 57
+    # eq. 58; 1e-8: keeps c_mu < 1 - c_1 for large populations
+    c_mu = min(1 - c_1 - 1e-8, 2 * (0.25 + mu_eff + 1 / mu_eff - 2) / ((D + 2) ** 2 + mu_eff))
+    # eq. 50 to 52: how much the negative weights may weigh together
+    negative = min(1 + c_1 / c_mu, 1 + 2 * mu_eff_minus / (mu_eff + 2), (1 - c_1 - c_mu) / (D * c_mu))
+    weights = np.where(raw >= 0, raw / raw[raw > 0].sum(), raw * (negative / -raw[raw < 0].sum()))  # eq. 53
+    c_sigma = (mu_eff + 2) / (D + mu_eff + 5)  # eq. 55
+    d_sigma = 1 + 2 * max(0.0, sqrt((mu_eff - 1) / (D + 1)) - 1) + c_sigma
+    c_c = (4 + mu_eff / D) / (D + 4 + 2 * mu_eff / D)  # eq. 56
+    length = sqrt(D) * (1 - 1 / (4 * D) + 1 / (21 * D * D))
+    weights.setflags(write=False)
+    lazy = max(1, int(1 / (10 * D * (c_1 + c_mu))))  # section B.2
+    return Rates(weights, mu_eff, c_sigma, d_sigma, c_c, c_1, c_mu, length, lazy)
+
+
+def shares(told: Told, r: Rates) -> tuple[np.ndarray, np.ndarray, float]:
+    """What each row weighs, from its rank alone.
+
+    Equal rows share the weights of their places; a failed row never attracts, it can only repel.
+
+    Returns:
+        Positive parts (P,), negative parts (P,), and the number of points that the positive ones are worth: mu_eff,
+        or more where rows are equal, so that the paths keep their length when nothing can be told apart.
+    """
+    ranks = told.ranks()
+    places = ranks.astype(np.intp)
+    P = len(places)
+    distinct = len(set(ranks.tolist())) == P
+    if distinct and not told.status.any():
+        weights = r.weights[places]
+        return np.maximum(weights, 0.0), np.minimum(weights, 0.0), r.mu_eff
+    _, group = np.unique(ranks, return_inverse=True)
+    place = np.empty(P, np.intp)
+    place[ranks.argsort(kind="stable")] = np.arange(P)
+    weights, size = r.weights[place], np.bincount(group)
+    positive = (np.bincount(group, np.maximum(weights, 0.0)) / size)[group]
+    negative = (np.bincount(group, np.minimum(weights, 0.0)) / size)[group]
+    worth = max(r.mu_eff, float(1 / (positive**2).sum()))
+    return np.where(told.ok, positive, 0.0), negative, worth
+
+
+@state
+class Gaussian:
+    """N(mean, sigma^2 covariance), the paths of its centre, and its latest decomposition."""
+
+    mean: np.ndarray  # (D,)
+    sigma: float
+    covariance: np.ndarray  # (D, D)
+    basis: np.ndarray  # (D, D) eigenvectors in columns
+    scales: np.ndarray  # (D,) square roots of the eigenvalues
+    path_sigma: np.ndarray  # (D,)
+    path_c: np.ndarray  # (D,)
+    turns: int  # updates so far
+
+    def steps(self, z: np.ndarray) -> np.ndarray:
+        """(P, D) standard normal -> (P, D) distributed as N(0, covariance)."""
+        return (z * self.scales) @ self.basis.T
+
+    def whitened(self, y: np.ndarray) -> np.ndarray:
+        """(P, D) -> (P, D) the z of `steps`, turned: covariance^(-1/2) y, in the eigenvectors' coordinates."""
+        return (y @ self.basis) / self.scales
+
+    def shortened(self, y: np.ndarray) -> np.ndarray:
+        """(K, D) steps that were not drawn here -> the same, none longer than a drawn one may well be.
+
+        Source: Hansen, Injecting external solutions into CMA-ES, arXiv:1110.4181, eq. 4.
+        """
+        D = y.shape[1]
+        length = np.sqrt((self.whitened(y) ** 2).sum(1, keepdims=True))
+        return y * np.minimum(1.0, (sqrt(D) + 2 * D / (D + 2)) / np.maximum(length, 1e-8))
+
+
+def gaussian(mean: np.ndarray, sigma: float, spreads: np.ndarray) -> Gaussian:
+    """A fresh one with standard deviations sigma * spreads (D,)."""
+    D = len(mean)
+    return Gaussian(mean.copy(), sigma, np.diag(spreads**2), np.eye(D), spreads.copy(), np.zeros(D), np.zeros(D), 0)
+
+
+def learn(g: Gaussian, y: np.ndarray, positive: np.ndarray, negative: np.ndarray, worth: float, r: Rates) -> np.ndarray:
+    """One update of everything but the mean, in place.
+
+    Args:
+        y: (P, D) steps from the mean in units of sigma, distributed as N(0, covariance).
+        positive, negative, worth: as `shares` gives them.
+
+    Returns:
+        (D,) the weighted mean step, by which the caller moves the mean.
+    """
+    D = y.shape[1]
+    y_w = positive @ y  # eq. 41
+    g.turns += 1
+    g.path_sigma *= 1 - r.c_sigma
+    g.path_sigma += sqrt(r.c_sigma * (2 - r.c_sigma) * worth) * (g.basis @ ((y_w @ g.basis) / g.scales))  # eq. 43
+    length = sqrt(float(g.path_sigma @ g.path_sigma))
+    short = length / sqrt(1 - (1 - r.c_sigma) ** (2 * (g.turns + 1))) < (1.4 + 2 / (D + 1)) * r.length
+    g.path_c *= 1 - r.c_c
+    if short:
+        g.path_c += sqrt(r.c_c * (2 - r.c_c) * worth) * y_w  # eq. 45
+    z = g.whitened(y)
+    # eq. 46: a step that repels counts with the length it should have had; 1e-8: as if no step were shorter
+    w = positive + negative * (D / (np.einsum("ij,ij->i", z, z) + 1e-8))
+    decay = 1 - r.c_1 - r.c_mu * float(positive.sum() + negative.sum())
+    g.covariance *= decay if short else decay + r.c_1 * r.c_c * (2 - r.c_c)
+    rows = np.concatenate([y, g.path_c[None]])
+    g.covariance += (rows.T * np.append(r.c_mu * w, r.c_1)) @ rows  # eq. 47
+    g.sigma *= exp(min(1.0, r.c_sigma / r.d_sigma * (length / r.length - 1)))  # eq. 44; at most e-fold a turn
+    if g.turns % r.lazy == 0:
+        decompose(g)
+    return y_w
+
+
+def decompose(g: Gaussian) -> None:
+    """Brings basis and scales up to date with the covariance."""
+    g.covariance = (g.covariance + g.covariance.T) / 2
+    values, g.basis = np.linalg.eigh(g.covariance)
+    g.scales = np.sqrt(np.maximum(values, 1e-20))

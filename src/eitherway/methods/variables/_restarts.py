@@ -1,0 +1,139 @@
+"""When a run of CMA-ES is over, and what kind of run comes next: the ledger of BIPOP.
+
+Sources: Hansen, Benchmarking a BI-population CMA-ES on the BBOB-2009 function testbed (GECCO workshop 2009), section 2;
+the tests that end a run: Hansen, arXiv:1604.00772, section B.3.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from eitherway.methods.codec import state
+from eitherway.methods.protocol import Told
+from eitherway.methods.variables._gaussian import Gaussian
+
+REASONS = {
+    "tolfun": "the best values of many turns are equal to the last digits",
+    "tolx": "the steps have become too small to matter",
+    "condition": "the distribution has become a needle: one direction is 1e7 times longer than another",
+    "stagnation": "neither the best nor the median value of a turn has improved for a long time",
+    "diverged": "the steps have grown beyond every bound",
+    "limit": "its share of the evaluations is spent",
+    "failures": "every point of many turns failed",
+}
+"""Why a run ended, by name."""
+
+MOST_DOUBLINGS = 9  # Hansen 2009: nine large runs at most; a population of 512 x the default
+
+
+@state
+class Run:
+    """One run between two restarts, and the ledger of those before it."""
+
+    population: int
+    kind: str  # "first", "large" (population doubled) or "small" (population and step size drawn)
+    limit: int  # evaluations it may take; -1: as many as it likes
+    taken: int  # evaluations so far
+    failures: int  # turns in a row in which every point failed
+    history: np.ndarray  # (turns kept, 2) best and median value of the latest turns
+    breadth: float  # range of the values of the first turn that had any: below 0 until then
+    doublings: int
+    spent_large: int  # by finished large runs
+    spent_small: int  # by finished small runs; the first one counts here
+    endings: list[str]  # why each run before this one ended, by the names of REASONS
+
+    def remember(self, told: Told) -> np.ndarray:
+        """Notes the best and the median of a turn; gives its values (those that count), sorted."""
+        values = np.sort(_comparable(told))
+        if self.breadth < 0:
+            self.breadth = _range(values)
+        line = np.array([[values[0], values[len(values) // 2]]])
+        self.history = np.concatenate([self.history, line]) if len(self.history) else line
+        return values
+
+    def forget(self) -> None:
+        """Drops what compares values of different turns."""
+        self.history = np.empty((0, 2))
+        self.breadth = -1.0
+
+    def over(self, g: Gaussian, values: np.ndarray) -> str | None:
+        """Why this run is over, by a name of REASONS, or None.
+
+        Args:
+            g: the distribution after the latest turn.
+            values: those of the latest turn that must be equal before they count as flat.
+        """
+        D, P = len(g.mean), self.population
+        recent, long = 10 + 30 * D // P, 120 + 30 * D // P
+        widest = float(g.scales.max())
+        if 0 <= self.limit <= self.taken:
+            return "limit"
+        if not g.sigma * widest < 1e20:
+            return "diverged"
+        if widest > 1e7 * float(g.scales.min()):
+            return "condition"
+        if g.sigma * widest < 1e-11 and g.sigma * float(np.abs(g.path_c).max()) < 1e-11:
+            return "tolx"
+        T = len(self.history)
+        if recent <= T:
+            best = self.history[-recent:, 0]
+            # as pycma, but a cost whose values are tiny is given as many digits, and a huge one no more than it has
+            least = max(1e-11 * min(1.0, self.breadth), 1e-15 * abs(float(best[-1])))
+            if _range(best) <= least and _range(values) <= least:
+                return "tolfun"
+        if long <= T:
+            third = 3 * long // 10
+            old, new = self.history[-long:][:third], self.history[-third:]
+            if T % 10 == 0 and (np.median(new, 0) >= np.median(old, 0)).all():
+                return "stagnation"
+            self.history = self.history[-long - 10 :].copy() if 2 * long < T else self.history
+        return None
+
+
+def _comparable(told: Told) -> np.ndarray:
+    """Values of the feasible rows; where there are none, the violations of those that did not fail."""
+    if told.violations is None:
+        return told.values if not told.status.any() else told.values[told.ok]
+    standings = told.standings()[told.ok]
+    feasible = standings[:, 0] == 0
+    return standings[feasible, 1] if feasible.any() else standings[:, 0]
+
+
+def _range(values: np.ndarray) -> float:
+    """Largest minus least; equal infinities are equal."""
+    low, high = float(values.min()), float(values.max())
+    return 0.0 if low == high else high - low
+
+
+def first_run(population: int) -> Run:
+    """The run a search begins with."""
+    return Run(population, "first", -1, 0, 0, np.empty((0, 2)), -1.0, 0, 0, 0, [])
+
+
+def next_run(run: Run, ended: str, default: int, bipop: bool, draws: np.ndarray) -> tuple[Run, float]:
+    """The run after one that ended.
+
+    Args:
+        run: the one that ended.
+        ended: why, by a name of REASONS.
+        default: population of the first run.
+        bipop: whether small runs take turns with the large ones.
+        draws: (2,) uniform in [0, 1).
+
+    Returns:
+        The run, and the factor on the initial step size.
+    """
+    large = run.spent_large + (run.taken if run.kind == "large" else 0)
+    small = run.spent_small + (run.taken if run.kind != "large" else 0)
+    endings = [*run.endings, ended]
+    made = first_run(default)
+    if bipop and small < large:
+        made.population = int(default * (2.0**run.doublings / 2) ** (draws[0] ** 2))
+        made.population = max(made.population, default)
+        made.kind, made.limit, factor = "small", large // 2, float(10 ** (-2 * draws[1]))
+        made.doublings = run.doublings
+    else:
+        made.doublings = min(run.doublings + 1, MOST_DOUBLINGS)
+        made.population, made.kind, factor = default * 2**made.doublings, "large", 1.0
+    made.spent_large, made.spent_small, made.endings = large, small, endings
+    return made, factor

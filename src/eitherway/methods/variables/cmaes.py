@@ -1,0 +1,142 @@
+"""CMA-ES: a cloud of points that learns where to go, how far, and along which directions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import log
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from eitherway.base.errors import MethodError
+from eitherway.methods.codec import state
+from eitherway.methods.protocol import Method, Question, Stop, Told
+from eitherway.methods.variables._gaussian import Gaussian, gaussian, learn, rates, shares
+from eitherway.methods.variables._restarts import REASONS, Run, first_run, next_run
+
+if TYPE_CHECKING:
+    from eitherway.base.keys import Key
+    from eitherway.space.space import Space
+
+_PATIENCE = 20  # turns in a row that may fail altogether; 3 in a run that never had a value: it began in a bad place
+
+
+@state
+class CMAESState:
+    """The cloud, the run it is in, and why the search is over: a name of REASONS, or nothing."""
+
+    normal: Gaussian
+    run: Run
+    over: str
+
+
+@dataclass(frozen=True)
+class CMAES(Method["CMAESState"]):
+    """Active CMA-ES (Hansen 2016, arXiv:1604.00772) with BIPOP restarts (Hansen 2009).
+
+    The default for real variables whose gradient is unknown: it needs ranks only, so it does not mind any increasing
+    transformation of the cost, nor a rotation or a bad scaling of the space; up to some hundreds of columns.
+
+    Args:
+        population: points a turn in the first run; 4 + 3 ln D by default. More for a noisy or rugged cost.
+        sigma: initial standard deviation of bounded columns, as a share of their width. Open columns begin with
+            their own `spread`.
+        restarts: when a run is over, "bipop" draws up a next one, large and small populations in turn by what they
+            have cost; "doubling" doubles the population each time; "never" stops.
+
+    Points beyond the bounds are moved onto them, and the cloud learns from where they were judged. The first start is
+    the centre of the first cloud; all starts are asked in the first turn.
+    """
+
+    population: int | None = None
+    sigma: float = 0.2
+    restarts: Literal["bipop", "doubling", "never"] = "bipop"
+
+    def init(self, space: Space, key: Key) -> CMAESState:
+        """The first cloud: about the first start, else a point of the middle 80 % of the box, and 0 in open columns."""
+        if self.population is not None and self.population < 4:
+            raise MethodError(
+                f"CMAES got population={self.population}; expected at least 4, or None for 4 + 3 ln D. Leave it out?"
+            )
+        if not 0 < self.sigma < np.inf:
+            raise MethodError(f"CMAES got sigma={self.sigma}; expected a share of the box above 0, such as 0.2")
+        if self.restarts not in ("bipop", "doubling", "never"):
+            raise MethodError(f"CMAES got restarts={self.restarts!r}; expected 'bipop', 'doubling' or 'never'")
+        closed, anywhere = self._somewhere(space, key.numpy("mean"))
+        start = space.starts[0] if len(space.starts) else space.clip(np.where(closed, anywhere, 0.0))
+        return CMAESState(self._cloud(closed, start, 1.0), first_run(self._default(space)), "")
+
+    def ask(self, state: CMAESState, space: Space, key: Key) -> Question:
+        """A population drawn from the cloud; in the very first turn the starts, and fewer drawn."""
+        g, starts = state.normal, self._starts(state, space)
+        P = max(state.run.population - len(starts), 0)
+        z = key.numpy("points").standard_normal((P, space.columns))
+        points = space.clip(g.mean + g.sigma * g.steps(z))
+        return Question(np.concatenate([starts, points]) if len(starts) else points)
+
+    def tell(self, state: CMAESState, space: Space, question: Question, told: Told, key: Key) -> CMAESState:
+        """Moves, scales and turns the cloud; where its run is over, begins the next one."""
+        run, g = state.run, state.normal
+        starts = len(self._starts(state, space))
+        run.taken += len(question.points)
+        run.failures = 0 if told.ok.any() else run.failures + 1
+        if run.failures:
+            ended = self._all_failed(state)
+        else:
+            self._learn(g, question.points, told, starts)
+            ended = run.over(g, run.remember(told))
+        if told.moved:
+            run.forget()
+        if ended is None:
+            return state
+        if self.restarts == "never":
+            state.over = ended
+            return state
+        rng = key.numpy("restart")
+        state.run, factor = next_run(run, ended, self._default(space), self.restarts == "bipop", rng.random(2))
+        state.normal = self._cloud(*self._somewhere(space, rng), factor)
+        return state
+
+    def recommend(self, state: CMAESState) -> np.ndarray | None:
+        """The centre of the cloud: better than the best point seen where the cost is noisy."""
+        return state.normal.mean.copy()
+
+    def stopped(self, state: CMAESState) -> Stop | None:
+        """Only where restarts are off."""
+        if not state.over:
+            return None
+        return Stop(f"CMAES has converged ({state.over}): {REASONS[state.over]}; restarts='bipop' would go on")
+
+    def _default(self, space: Space) -> int:
+        return self.population or 4 + int(3 * log(space.columns))
+
+    def _starts(self, state: CMAESState, space: Space) -> np.ndarray:
+        """(K, D) the starts, as long as they have not been asked."""
+        fresh = state.run.kind == "first" and state.run.taken == 0
+        return space.starts if fresh else space.starts[:0]
+
+    def _somewhere(self, space: Space, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """(D,) whether a column has both bounds; (D,) a centre, in the middle 80 % of those."""
+        closed = np.isfinite(space.lower) & np.isfinite(space.upper)
+        point = space.sample(1, rng)[0]
+        return closed, np.where(closed, 0.1 + 0.8 * point, point)
+
+    def _cloud(self, closed: np.ndarray, mean: np.ndarray, factor: float) -> Gaussian:
+        return gaussian(mean, self.sigma * factor, np.where(closed, 1.0, 1 / self.sigma))
+
+    def _learn(self, g: Gaussian, points: np.ndarray, told: Told, starts: int) -> None:
+        P, D = points.shape
+        r, sigma = rates(P, D), g.sigma
+        y = (points - g.mean) / sigma
+        if starts:
+            y[:starts] = g.shortened(y[:starts])
+        g.mean += sigma * learn(g, y, *shares(told, r), r)
+
+    def _all_failed(self, state: CMAESState) -> str | None:
+        run = state.run
+        seen = run.breadth >= 0
+        if run.failures >= (_PATIENCE if seen else 3):
+            return "failures"
+        if seen:  # the cloud has left the ground where values are: draw it in
+            state.normal.sigma *= 0.7
+        return None
