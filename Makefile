@@ -29,7 +29,7 @@ test-all:
 	$(call with,test) exec "$$python" -m pytest -q -m "" $(ARGS)
 
 lint:
-	$(call with,test) "$$python" -m ruff format --check . && "$$python" -m ruff check . && "$$python" -m pyright \
+	$(call with,test) "$$python" -m ruff format --check . && "$$python" -m ruff check . && "$$python" -m pyright --pythonpath "$$python" \
 	&& exec "$$python" -m pytest -q tests/test_floors.py tests/test_public_names.py
 
 format:
