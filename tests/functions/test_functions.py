@@ -119,6 +119,19 @@ def test_noise_is_a_function_of_the_seed_alone():
     assert np.std(noise) == pytest.approx(0.1, abs=0.005)
 
 
+def test_the_noisy_one_is_marked_as_seeded_as_the_decorator_does_it():
+    from eitherway.run.problem import seeded
+
+    @seeded
+    def marked(x, seed):
+        return 0.0
+
+    (mark,) = vars(marked)
+    assert getattr(functions.noisy_sphere, mark)
+    assert getattr(functions.get("noisy_sphere"), mark)
+    assert not getattr(functions.get("sphere"), mark)
+
+
 def test_an_unknown_name_is_answered_with_the_nearest():
     with pytest.raises(EitherwayError, match=r"there is no test function 'rastrign'. Did you mean rastrigin"):
         functions.get("rastrign")

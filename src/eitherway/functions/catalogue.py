@@ -65,6 +65,11 @@ class TestFunction:
         """The cost itself."""
         return self.function(*arguments, **named)
 
+    @property
+    def _eitherway_seeded(self) -> bool:
+        """Whether it takes `seed=`, as `ew.seeded` says it of a function."""
+        return getattr(self.function, "_eitherway_seeded", False)
+
     def space(self, dimension: int | None = None) -> Space:
         """What may vary, in `dimension` coordinates (its default without an argument).
 

@@ -64,3 +64,6 @@ def noisy_sphere(x: Any, seed: int) -> Any:
     True
     """
     return sphere(x) + 0.1 * float(np.random.default_rng(seed).standard_normal())
+
+
+noisy_sphere._eitherway_seeded = True  # as ew.seeded, which lives on a higher floor, marks it
