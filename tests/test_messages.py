@@ -17,6 +17,7 @@ no list of exceptions: a message that cannot be brought about by a test should n
 
 import ast
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -118,20 +119,20 @@ def is_read(pieces: list[str], read: set[str]) -> bool:
     return any(text in piece or piece in text for piece in pieces for text in read)
 
 
-SOURCES = {path: path.read_text(encoding="utf-8") for path in sorted(HOUSE.rglob("*.py"))}
-ERRORS = our_errors([ast.parse(source) for source in SOURCES.values()])
-MADE = {path: messages(source, ERRORS) for path, source in SOURCES.items()}
-READ = read_by_tests()
+FILES = sorted(HOUSE.rglob("*.py"))
 
 
-@pytest.mark.parametrize(
-    "path", [path for path in MADE if MADE[path]], ids=lambda path: path.relative_to(HOUSE).as_posix()
-)
+@cache
+def errors_and_readers() -> tuple[set[str], set[str]]:
+    """The names of our error classes, and all that tests read: gathered once."""
+    return our_errors([ast.parse(path.read_text(encoding="utf-8")) for path in FILES]), read_by_tests()
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(HOUSE).as_posix())
 def test_every_message_is_read_by_a_test(path):
-    unread = [
-        f"line {line}: {max(pieces, key=len)!r}" for line, pieces in MADE[path].items() if not is_read(pieces, READ)
-    ]
-    assert unread == []
+    errors, read = errors_and_readers()
+    made = messages(path.read_text(encoding="utf-8"), errors)
+    assert [f"line {n}: {max(pieces, key=len)!r}" for n, pieces in made.items() if not is_read(pieces, read)] == []
 
 
 @pytest.mark.parametrize(
@@ -160,4 +161,4 @@ def test_what_is_no_message_of_ours_is_left_alone(source):
 
 def test_a_message_nobody_reads_is_seen():
     unread = "no test " + "holds these very words"
-    assert not is_read([unread], READ)
+    assert not is_read([unread], read_by_tests())
