@@ -17,7 +17,7 @@ help:
 	@echo "make test-all  all tests, the slow ones too"
 	@echo "make lint      format, style, types, floors"
 	@echo "make format    put the format and the imports in order"
-	@echo "make bench     the rivals beside us, into benchmarks/results/ (hours)"
+	@echo "make bench     the rivals beside us, into benchmarks/results/ (half an hour)"
 
 demo:
 	$(call with,rl) exec "$$python" -m eitherway ride $(ARGS)
@@ -36,4 +36,10 @@ format:
 	$(call with,test) "$$python" -m ruff check --fix . ; exec "$$python" -m ruff format .
 
 bench:
-	$(call with,bench) exec "$$python" -m benchmarks $(ARGS)
+	$(call with,bench) \
+	"$$python" -m benchmarks.bbob --instances 6-10 --processes 2 --publish && \
+	"$$python" -m benchmarks.bbob_mixint --instances 6-10 --processes 2 --publish && \
+	"$$python" -m benchmarks.overhead --publish && \
+	"$$python" -m benchmarks.journal --publish && \
+	"$$python" -m benchmarks.startup --publish && \
+	exec "$$python" -m benchmarks.bicycle_speed --publish

@@ -140,5 +140,5 @@ with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):
 
 
 def test_minimising_a_plain_cost_does_not_bring_torch():
-    statement = "import eitherway as ew\new.minimize(lambda x: x * x, ew.Real(-1, 1), budget=20, progress=False)"
+    statement = "import eitherway as ew\new.minimize(lambda x: x * x, ew.Real(-1, 1), budget=20, progress=None)"
     assert not modules_after(statement) & {"torch", "matplotlib"}
