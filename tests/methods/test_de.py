@@ -1,0 +1,206 @@
+"""What is true of differential evolution alone: its parts against their formulas, its memory, its restarts."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from eitherway.base.errors import MethodError
+from eitherway.base.keys import Key
+from eitherway.methods.protocol import Told
+from eitherway.methods.variables import _difference as parts
+from eitherway.methods.variables.de import DE, DEState
+from eitherway.space.space import Space, as_space
+from eitherway.space.variables import Choice, Integer, Real
+
+BOX = as_space([(-5, 5)] * 5)
+
+
+def _told(values: np.ndarray, **more) -> Told:
+    values = np.asarray(values, float)
+    return Told(values, np.isnan(values).astype(int), **more)
+
+
+def _run(method, space, cost, turns, seed=0, each=lambda state, question: None):
+    """Judges `cost` of rows of search coordinates; gives the state and the best value."""
+    key, best = Key(seed), np.inf
+    state = method.init(space, key)
+    for turn in range(turns):
+        question = method.ask(state, space, key.at(turn))
+        values = np.array([cost(x) for x in question.points])
+        each(state, question)
+        best = min(best, np.nanmin(values))
+        state = method.tell(state, space, question, _told(values), key.at(turn))
+    return state, best
+
+
+def _sphere(x):
+    return float(((x - 0.3) ** 2).sum())
+
+
+def test_a_mutant_towards_oneself_is_the_textbook_rand_1_bin_step():
+    rng = np.random.default_rng(0)
+    P, D = 8, 4
+    x = rng.random((P, D))
+    base, a, b = (x[rng.permutation(P)] for _ in range(3))
+    F, CR = np.full(P, 0.7), np.full(P, 0.4)
+    child = parts.crossed(parts.mutants(base, base, a, b, F), x, CR, np.random.default_rng(1))
+    draws = np.random.default_rng(1).random((P, D + 1))
+    for i in range(P):  # Storn & Price 1997, as it is written there
+        forced = int(draws[i, D] * D)
+        for j in range(D):
+            crosses = draws[i, j] < 0.4 or j == forced
+            wanted = base[i, j] + 0.7 * (a[i, j] - b[i, j]) if crosses else x[i, j]
+            assert child[i, j] == pytest.approx(wanted, abs=1e-15)
+
+
+def test_partners_differ_from_the_row_and_from_each_other_and_are_drawn_evenly():
+    rng = np.random.default_rng(0)
+    drawn = [parts.partners(5, 3, rng) for _ in range(4000)]
+    r1, r2 = np.array([d[0] for d in drawn]), np.array([d[1] for d in drawn])
+    rows = np.arange(5)
+    assert (r1 != rows).all()
+    assert (r2 != rows).all()
+    assert (r1 != r2).all()
+    expected = np.array([500] * 4 + [667] * 3)  # a row of the population may be taken by r1, one of the archive not
+    for i in range(5):  # four standard deviations
+        assert (np.abs(np.delete(np.bincount(r1[:, i], minlength=5), i) - 1000) < 110).all()
+        assert (np.abs(np.delete(np.bincount(r2[:, i], minlength=8), i) - expected) < 95).all()
+
+
+def test_f_is_cauchy_above_zero_and_cr_normal_as_if_drawn_again_until_they_fit():
+    F, CR = parts.remembered(np.array([[0.3], [0.4]]), 20_000, np.random.default_rng(0))
+    again = 0.3 + 0.1 * np.random.default_rng(1).standard_cauchy(60_000)
+    again = np.minimum(again[again > 0], 1.0)
+    assert stats.ks_2samp(F, again).pvalue > 0.01
+    assert stats.kstest(CR, stats.norm(0.4, 0.1).cdf).pvalue > 0.01
+    assert F.min() > 0
+    assert F.max() <= 1
+
+
+def test_the_memory_keeps_the_weighted_lehmer_mean():
+    weights, worked = np.array([0.25, 0.75]), np.array([[0.5, 1.0], [0.0, 0.8]])
+    F = (0.25 * 0.25 + 0.75) / (0.25 * 0.5 + 0.75)  # eq. 7
+    assert parts.lehmer(weights, worked) == pytest.approx([F, 0.8])
+    assert (parts.lehmer(weights, np.zeros((2, 2))) == 0).all()
+
+
+def test_a_turn_writes_the_memory_with_what_gained_weighted_by_the_gain():
+    key, method = Key(0), DE(population=6, control="memory")
+    state = method.init(BOX, key)
+    state = method.tell(state, BOX, method.ask(state, BOX, key), _told(np.arange(6.0)), key)
+    question = method.ask(state, BOX, key.at(1))
+    F, CR = question.notes
+    values = np.array([9.0, 0.0, 9.0, 0.0, 9.0, 9.0])  # rows 1 and 3 gain 1 and 3
+    state = method.tell(state, BOX, question, _told(values), key.at(1))
+    w, f, cr = np.array([0.25, 0.75]), F[[1, 3]], CR[[1, 3]]
+    assert state.memory[:, 0] == pytest.approx([(w * f**2).sum() / (w * f).sum(), (w * cr**2).sum() / (w * cr).sum()])
+    assert state.slot == 1
+    assert (state.points[[1, 3]] == question.points[[1, 3]]).all()
+    assert len(state.archive) == 2
+
+
+def test_composed_parameters_do_not_notice_a_monotone_change_of_the_cost():
+    asked: list[list[np.ndarray]] = [[], []]
+    for asks, cost in zip(asked, (_sphere, lambda x: np.exp(_sphere(x)))):
+        _run(DE(control="sets"), BOX, cost, 30, each=lambda _, q, asks=asks: asks.append(q.points.copy()))
+    assert all((a == b).all() for a, b in zip(*asked))
+
+
+def test_it_finds_the_bottom_of_a_sphere():
+    # the largest of 200 seeds was 3e-10
+    _, best = _run(DE(), BOX, _sphere, 150)
+    assert best < 1e-7
+
+
+def test_after_the_cost_has_moved_the_population_is_asked_again():
+    key, method = Key(0), DE()
+    state, _ = _run(method, BOX, _sphere, 5)
+    question = method.ask(state, BOX, key.at(5))
+    values = np.array([_sphere(x) for x in question.points])
+    state = method.tell(state, BOX, question, _told(values, moved=True), key.at(5))
+    population = state.points.copy()
+    question = method.ask(state, BOX, key.at(6))
+    assert (question.points == population).all()
+    state = method.tell(state, BOX, question, _told(values + 100), key.at(6))
+    assert (state.standings[:, 1] == values + 100).all()
+    assert (method.ask(state, BOX, key.at(7)).points != population).any()
+
+
+def test_a_population_that_has_converged_starts_anew_and_larger():
+    sizes: list[int] = []
+    _run(DE(population=6), BOX, lambda x: 1.0, 8, each=lambda state, _: sizes.append(len(state.points)))
+    assert sizes == [6, 6, 9, 9, 14, 14, 21, 21]
+    asked: list[np.ndarray] = []
+    _run(DE(population=6), BOX, lambda x: 1.0, 4, each=lambda _, q: asked.append(q.points.copy()))
+    assert len(np.unique(np.concatenate([asked[0], asked[2]]), axis=0)) == 15
+
+
+def test_a_population_that_gains_nothing_starts_anew():
+    def never(x):  # every value is worse than the one before
+        never.calls += 1
+        return never.calls
+
+    never.calls = 0
+    sizes: list[int] = []
+    _run(DE(population=6, patience=3), BOX, never, 6, each=lambda state, _: sizes.append(len(state.points)))
+    assert sizes == [6, 6, 6, 6, 9, 9]
+
+
+def test_options_on_which_the_population_agrees_stay_but_for_the_odd_reset():
+    space = Space(c=Choice(list(range(10))), **{f"x{i}": Real(0, 1) for i in range(19)})
+    x = space.sample(400, np.random.default_rng(0))
+    x[:, 0] = 0.55
+    mutant = x.copy()
+    F = np.ones(len(x))
+    parts.unordered(space, mutant, x, x, x[::-1], np.roll(x, 1, 0), F, np.random.default_rng(1))
+    changed = space.cells(mutant)[:, 0] != 5
+    assert changed.mean() == pytest.approx(0.9 / 20, abs=0.03)
+
+
+def test_an_option_comes_from_the_best_or_from_a_partner_whatever_its_number():
+    space = Space(c=Choice(list(range(9))), d=Choice(list(range(9))))
+    x, best, a, b = (np.full((500, 2), (cell + 0.5) / 9) for cell in (0, 8, 4, 5))
+    mutant = x.copy()
+    parts.unordered(space, mutant, x, best, a, b, np.full(500, 0.5), np.random.default_rng(0))
+    shares = np.bincount(space.cells(mutant)[:, 0], minlength=9) / 500
+    # half reset; of the rest half a's, a quarter each the best's and one's own
+    assert shares[[0, 4, 8]] == pytest.approx([0.125 + 0.055, 0.25 + 0.055, 0.125 + 0.055], abs=0.08)
+
+
+def test_mixed_columns_are_searched_together():
+    space = Space(n=Integer(0, 20), c=Choice(["a", "b", "c", "d"]), x=Real(-1, 1), y=Real(1e-4, 1, scale="log"))
+
+    def cost(point):
+        v = space.decode(point[None])[0]
+        return (v["n"] - 13) ** 2 + 3.0 * (v["c"] != "c") + (v["x"] - 0.5) ** 2 + (np.log10(v["y"]) + 2) ** 2
+
+    # 200 of 200 seeds below 0.01
+    _, best = _run(DE(), space, cost, 120)
+    assert best < 0.05
+
+
+def test_a_constraint_is_met_and_the_best_point_lies_on_its_edge():
+    key, method, best = Key(1), DE(), np.inf
+    state: DEState = method.init(BOX, key)
+    for turn in range(150):
+        question = method.ask(state, BOX, key.at(turn))
+        values = question.points.sum(1)
+        violations = 2.0 - values[:, None]  # the sum may not fall below 2
+        best = min(best, values[violations[:, 0] <= 0].min(initial=np.inf))
+        state = method.tell(state, BOX, question, _told(values, violations=violations), key.at(turn))
+    assert 2 <= best < 2.001
+
+
+@pytest.mark.parametrize(
+    "setting, message",
+    [
+        ({"population": 3}, "population=3; expected 4 or more rows"),
+        ({"best_share": 1.5}, "best_share=1.5; expected a share from 0"),
+        ({"control": "shade"}, "control='shade'; expected 'memory', 'sets' or None"),
+        ({"growth": 0.5}, "growth=0.5; expected 1 or more"),
+        ({"memories": 0}, "memories=0; expected 1 or more"),
+    ],
+)
+def test_a_wrong_setting_says_what_was_expected(setting, message):
+    with pytest.raises(MethodError, match=message):
+        DE(**setting)
