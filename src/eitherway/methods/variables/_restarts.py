@@ -64,15 +64,15 @@ class Run:
             values: those of the latest turn that must be equal before they count as flat.
         """
         D, P = len(g.mean), self.population
+        widest = g.sigma * float(g.scales.max(initial=0.0))
         recent, long = 10 + 30 * D // P, 120 + 30 * D // P
-        widest = float(g.scales.max())
         if 0 <= self.limit <= self.taken:
             return "limit"
-        if not g.sigma * widest < 1e20:
+        if not widest < 1e20:
             return "diverged"
-        if widest > 1e7 * float(g.scales.min()):
+        if widest > 1e7 * g.sigma * float(g.scales.min(initial=np.inf)):
             return "condition"
-        if g.sigma * widest < 1e-11 and g.sigma * float(np.abs(g.path_c).max()) < 1e-11:
+        if D and widest < 1e-11 and g.sigma * float(np.abs(g.path_c).max()) < 1e-11:
             return "tolx"
         T = len(self.history)
         if recent <= T:

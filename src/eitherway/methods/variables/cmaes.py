@@ -12,6 +12,7 @@ from eitherway.base.errors import MethodError
 from eitherway.methods.codec import state
 from eitherway.methods.protocol import Method, Question, Stop, Told
 from eitherway.methods.variables._gaussian import Gaussian, gaussian, learn, rates, shares
+from eitherway.methods.variables._mixed import Mixed, draw_points, layout, learn_mixed, mixed
 from eitherway.methods.variables._restarts import REASONS, Run, first_run, next_run
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ class CMAESState:
     """The cloud, the run it is in, and why the search is over: a name of REASONS, or nothing."""
 
     normal: Gaussian
+    discrete: Mixed | None  # None where all columns are real
     run: Run
     over: str
 
@@ -64,15 +66,21 @@ class CMAES(Method["CMAESState"]):
             raise MethodError(f"CMAES got restarts={self.restarts!r}; expected 'bipop', 'doubling' or 'never'")
         closed, anywhere = self._somewhere(space, key.numpy("mean"))
         start = space.starts[0] if len(space.starts) else space.clip(np.where(closed, anywhere, 0.0))
-        return CMAESState(self._cloud(closed, start, 1.0), first_run(self._default(space)), "")
+        return CMAESState(*self._cloud(space, closed, start, 1.0), first_run(self._default(space)), "")
 
     def ask(self, state: CMAESState, space: Space, key: Key) -> Question:
         """A population drawn from the cloud; in the very first turn the starts, and fewer drawn."""
         g, starts = state.normal, self._starts(state, space)
-        P = max(state.run.population - len(starts), 0)
-        z = key.numpy("points").standard_normal((P, space.columns))
-        points = space.clip(g.mean + g.sigma * g.steps(z))
-        return Question(np.concatenate([starts, points]) if len(starts) else points)
+        P, rng = max(state.run.population - len(starts), 0), key.numpy("points")
+        if state.discrete is None:
+            points = space.clip(g.mean + g.sigma * g.steps(rng.standard_normal((P, space.columns))))
+            return Question(np.concatenate([starts, points]) if len(starts) else points)
+        points, whole = draw_points(state.discrete, g, space, P, rng)
+        if len(starts):
+            plan = layout(space)
+            points = np.concatenate([starts, points])
+            whole = np.concatenate([starts[:, plan.normal[plan.whole]], whole])
+        return Question(points, notes=whole)
 
     def tell(self, state: CMAESState, space: Space, question: Question, told: Told, key: Key) -> CMAESState:
         """Moves, scales and turns the cloud; where its run is over, begins the next one."""
@@ -83,8 +91,10 @@ class CMAES(Method["CMAESState"]):
         if run.failures:
             ended = self._all_failed(state)
         else:
-            self._learn(g, question.points, told, starts)
-            ended = run.over(g, run.remember(told))
+            self._learn(state, space, question, told, starts)
+            values = run.remember(told)
+            # the margin keeps mutating what has converged: there, the better half has to be flat
+            ended = run.over(g, values if state.discrete is None else values[: (len(values) + 1) // 2])
         if told.moved:
             run.forget()
         if ended is None:
@@ -94,12 +104,12 @@ class CMAES(Method["CMAESState"]):
             return state
         rng = key.numpy("restart")
         state.run, factor = next_run(run, ended, self._default(space), self.restarts == "bipop", rng.random(2))
-        state.normal = self._cloud(*self._somewhere(space, rng), factor)
+        state.normal, state.discrete = self._cloud(space, *self._somewhere(space, rng), factor)
         return state
 
     def recommend(self, state: CMAESState) -> np.ndarray | None:
         """The centre of the cloud: better than the best point seen where the cost is noisy."""
-        return state.normal.mean.copy()
+        return (state.normal.mean if state.discrete is None else state.discrete.centre).copy()
 
     def stopped(self, state: CMAESState) -> Stop | None:
         """Only where restarts are off."""
@@ -108,7 +118,7 @@ class CMAES(Method["CMAESState"]):
         return Stop(f"CMAES has converged ({state.over}): {REASONS[state.over]}; restarts='bipop' would go on")
 
     def _default(self, space: Space) -> int:
-        return self.population or 4 + int(3 * log(space.columns))
+        return self.population or 4 + int(3 * log(layout(space).drawn))
 
     def _starts(self, state: CMAESState, space: Space) -> np.ndarray:
         """(K, D) the starts, as long as they have not been asked."""
@@ -121,12 +131,20 @@ class CMAES(Method["CMAESState"]):
         point = space.sample(1, rng)[0]
         return closed, np.where(closed, 0.1 + 0.8 * point, point)
 
-    def _cloud(self, closed: np.ndarray, mean: np.ndarray, factor: float) -> Gaussian:
-        return gaussian(mean, self.sigma * factor, np.where(closed, 1.0, 1 / self.sigma))
+    def _cloud(
+        self, space: Space, closed: np.ndarray, mean: np.ndarray, factor: float
+    ) -> tuple[Gaussian, Mixed | None]:
+        normal = layout(space).normal
+        spreads = np.where(closed, 1.0, 1 / self.sigma)
+        cloud = gaussian(mean[normal], self.sigma * factor, spreads[normal])
+        return cloud, mixed(space, mean) if len(space.discrete) else None
 
-    def _learn(self, g: Gaussian, points: np.ndarray, told: Told, starts: int) -> None:
-        P, D = points.shape
-        r, sigma = rates(P, D), g.sigma
+    def _learn(self, state: CMAESState, space: Space, question: Question, told: Told, starts: int) -> None:
+        g, points = state.normal, question.points
+        r, sigma = rates(len(points), max(1, len(g.mean))), g.sigma
+        if state.discrete is not None:
+            learn_mixed(state.discrete, g, space, points, question.notes, starts, shares(told, r), r)
+            return
         y = (points - g.mean) / sigma
         if starts:
             y[:starts] = g.shortened(y[:starts])
