@@ -25,6 +25,7 @@ class Answer:
         metrics: name -> number, kept beside the value.
         note: something a user should hear once.
         again: how many evaluations were lost before this one (a worker died).
+        broken: whether the cost itself looks wrong: an exception nobody meant, or a return that is no number.
     """
 
     value: float = float("nan")
@@ -37,10 +38,11 @@ class Answer:
     metrics: Any = None
     note: str = ""
     again: int = 0
+    broken: bool = False
 
     @staticmethod
-    def failed(why: str) -> Answer:
-        return Answer(status=FAILED, why=why)
+    def failed(why: str, *, broken: bool = False) -> Answer:
+        return Answer(status=FAILED, why=why, broken=broken)
 
 
 class Answers:

@@ -10,11 +10,11 @@ from typing import Any, Protocol
 import numpy as np
 
 from eitherway.base.errors import CostError, Failed
-from eitherway.methods.protocol import FAILED, OK, Question
+from eitherway.methods.protocol import OK, Question
 from eitherway.run.answers import Answer, Answers
 from eitherway.run.history import History
 from eitherway.run.problem import Problem, told_by
-from eitherway.run.search import Search, as_answer
+from eitherway.run.search import Search
 from eitherway.run.stopping import Interruption, Limits, clock
 
 TYPOS = ("NameError", "TypeError", "AttributeError", "ImportError", "ModuleNotFoundError", "UnboundLocalError")
@@ -238,6 +238,7 @@ class Run:
         target = -np.inf if self.limits.target is None else self.limits.target
         deadline = np.inf if self.deadline is None else self.deadline
         tick = self._looked + TICK
+        getpid = os.getpid
         values: list[float] = []
         first = at = rows[0] if rows else 0
         guard = _GlobalRandomness() if self.judged == 0 else None
@@ -251,7 +252,9 @@ class Run:
                 except Failed as error:
                     value = Answer.failed(str(error) or "the cost raised Failed")
                 except (Exception, SystemExit) as error:
-                    value = Answer.failed(told_by(error))
+                    value = Answer.failed(told_by(error), broken=True)
+                if getpid() != self._process:
+                    self._end_child()
                 if guard is not None:
                     guard = self._after_first(guard)
                 at = row + 1
@@ -260,7 +263,7 @@ class Run:
                 else:
                     self._take(values, first)
                     values, first = [], at
-                    answer = value if type(value) is Answer else as_answer(value)
+                    answer = value if type(value) is Answer else self.problem.answer(value, inputs[row])
                     self._put(row, answer)
                     value = answer.value
                 now = clock()
@@ -290,7 +293,10 @@ class Run:
         inputs, problem = self.search.inputs, self.problem
         for row in rows:
             guard = _GlobalRandomness() if self.judged == 0 else None
-            self._put(row, problem.judge(inputs[row], question.points[row], question.wants, problem.carry, seed))
+            answer = problem.judge(inputs[row], question.points[row], question.wants, problem.carry, seed)
+            if os.getpid() != self._process:
+                self._end_child()
+            self._put(row, answer)
             if guard is not None:
                 self._after_first(guard)
             if self._stop_here(row):
@@ -300,6 +306,8 @@ class Run:
         """All rows by one call of a batched cost."""
         guard = _GlobalRandomness() if self.judged == 0 else None
         answers = self.problem.judge_together(question.points[rows], question.wants, seed)
+        if os.getpid() != self._process:
+            self._end_child()
         if guard is not None:
             self._after_first(guard)
         for row, answer in zip(rows, answers, strict=True):
@@ -339,17 +347,12 @@ class Run:
             self._first_failures = None
             return
         failures = self._first_failures
-        failures.append(answer.why)
-        typo = answer.why.startswith(TYPOS) and len(failures) == 1
-        deliberate = answer.status != FAILED or not (
-            answer.why.startswith("returned") or "Error" in answer.why.split(":")[0]
-        )
-        if typo or (
-            len(failures) >= ALIKE and len(set(failures)) == 1 and not deliberate and answer.why != "returned NaN"
-        ):
-            which = "first point" if len(failures) == 1 else f"first {len(failures)} points, the last of them"
+        failures.append(answer.why if answer.broken else "")
+        alike = answer.broken and len(failures) >= ALIKE and len(set(failures)) == 1
+        if alike or (len(failures) == 1 and answer.why.startswith(TYPOS)):
+            which = f"first {len(failures)} points, the last of them" if alike else "first point"
             how = "" if answer.why.startswith("returned") else "raised "
-            advice = "" if typo else ". If such points are to be expected, raise ew.Failed or return NaN there"
+            advice = ". If such points are to be expected, raise ew.Failed or return NaN there" if alike else ""
             raise CostError(f"the {which} {_short(self.search.inputs[row])}, {how}{answer.why}{advice}")
 
     def _stop_here(self, row: int) -> bool:
@@ -379,16 +382,17 @@ class Run:
         if now - self._looked < TICK:
             return
         self._looked = now
-        if os.getpid() != self._process:  # the cost forked, and its child came back: it must not write our files
-            os._exit(70)
         if self.book and self.search.question is not None:
             self.book.part(self.search.state.turn, self.search.answers)
         if self.watch:
             self.watch.tick(self)
 
+    @staticmethod
+    def _end_child() -> None:
+        """The cost forked, and its child came back: it must neither go on as we do nor write our files."""
+        os._exit(70)
+
     def _after_first(self, guard: _GlobalRandomness) -> None:
-        if os.getpid() != self._process:
-            os._exit(70)
         if guard.changed():
             self.note(
                 "the cost draws from a global random generator, so a run cannot be repeated exactly; take seed= and mark it ew.seeded"

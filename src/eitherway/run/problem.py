@@ -108,20 +108,20 @@ class Problem:
                 return self._with_gradient(values, point, carry, seed)
             if self.learns:
                 value, report = self.cost.judge(values, carry, seed)
-                answer = self._answer(value, values)
+                answer = self.answer(value, values)
                 answer.report = report
                 return answer
-            return self._answer(self._call(self.cost, values, seed), values)
+            return self.answer(self._call(self.cost, values, seed), values)
         except Failed as error:
             return Answer.failed(str(error) or "the cost raised Failed")
         except (Exception, SystemExit) as error:
-            return Answer.failed(told_by(error))
+            return Answer.failed(told_by(error), broken=True)
 
     def _call(self, function: Callable[..., Any], values: Any, seed: int | None) -> Any:
         extra = {"seed": seed} if self.seeded and function is self.cost else {}
         return function(values, **extra) if self.space.lone else function(**values, **extra)
 
-    def _answer(self, out: Any, values: Any) -> Answer:
+    def answer(self, out: Any, values: Any) -> Answer:
         """One row's return value, with the constraints judged beside it."""
         violations, metrics = [], None
         if isinstance(out, Outcome):
@@ -136,7 +136,7 @@ class Problem:
     def _signed(self, answer: Answer) -> Answer:
         if answer.status == OK and self.sign < 0:
             if answer.value == float("inf"):
-                return Answer.failed("returned inf, which nothing could ever beat; return a finite number")
+                return Answer.failed("returned inf, which nothing could ever beat; return a finite number", broken=True)
             answer.value = -answer.value
         return answer
 
@@ -174,7 +174,7 @@ class Problem:
                 if isinstance(tensor, torch.Tensor) and tensor.numel() == 1
                 else tensor
             )
-            answer = self._answer(
+            answer = self.answer(
                 Outcome(plain, out.constraints, out.metrics) if isinstance(out, Outcome) else plain, values
             )
             answer.report = report
@@ -205,7 +205,7 @@ class Problem:
         except CostError:
             raise
         except (Exception, SystemExit) as error:
-            return [Answer.failed(told_by(error)) for _ in range(P)]
+            return [Answer.failed(told_by(error), broken=True) for _ in range(P)]
 
     def _rows(self, out: Any, together: Any, P: int) -> list[Answer]:
         """A batched return value, row by row."""

@@ -221,9 +221,9 @@ def as_answer(value: Any) -> Answer:
     if type(value) is not float:
         kind = type(value).__name__
         if value is None:
-            return Answer.failed("returned None, expected a number; does the cost end with `return`?")
+            return Answer.failed("returned None, expected a number; does the cost end with `return`?", broken=True)
         if isinstance(value, (str, bytes, complex, np.complexfloating)):
-            return Answer.failed(f"returned {value!r}, expected a real number")
+            return Answer.failed(f"returned {value!r}, expected a real number", broken=True)
         try:
             shape = tuple(getattr(value, "shape", ()))
             if shape and int(np.prod(shape)) == 1:
@@ -232,12 +232,14 @@ def as_answer(value: Any) -> Answer:
                 return answer
             value = value.item() if hasattr(value, "item") else float(value)
             if isinstance(value, complex):
-                return Answer.failed(f"returned {value!r}, expected a real number")
+                return Answer.failed(f"returned {value!r}, expected a real number", broken=True)
             value = float(value)
         except (TypeError, ValueError, RuntimeError):
-            return Answer.failed(f"returned a {kind}{f' of shape {shape}' if shape else ''}, expected one number")
+            return Answer.failed(
+                f"returned a {kind}{f' of shape {shape}' if shape else ''}, expected one number", broken=True
+            )
     if value != value:
         return Answer.failed("returned NaN")
     if value == float("-inf"):
-        return Answer.failed("returned -inf, which nothing could ever beat; return a finite number")
+        return Answer.failed("returned -inf, which nothing could ever beat; return a finite number", broken=True)
     return Answer(value)

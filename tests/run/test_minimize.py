@@ -1,0 +1,169 @@
+"""The verbs, and the reasons they stop."""
+
+from typing import Annotated
+
+import numpy as np
+import pytest
+
+import eitherway as ew
+from tests.run import costs
+
+BOX = [(-1, 1)] * 2
+
+
+def test_minimize_finds_the_bottom_of_a_bowl():
+    result = ew.minimize(costs.bowl, BOX, "randomsearch", budget=500, progress=None)
+    assert result.success and result.value < 0.01 and result.evaluations == 500 == len(result.history)
+    assert costs.bowl(result.best) == result.value
+
+
+def test_maximize_is_minimize_the_other_way_up():
+    low = ew.minimize(costs.bowl, BOX, "randomsearch", budget=100, progress=None)
+    high = ew.maximize(lambda x: -costs.bowl(x), BOX, "randomsearch", budget=100, progress=None)
+    assert high.value == -low.value and (high.best == low.best).all()
+    assert (high.history["value"] == -low.history["value"]).all() and (np.diff(high.history["best"]) >= 0).all()
+
+
+def test_the_space_may_stand_in_the_signature():
+    def cost(x: Annotated[float, ew.Real(-1, 1)], n: Annotated[int, ew.Integer(1, 3)] = 2):
+        return x * x + n
+
+    result = ew.minimize(cost, method="randomsearch", budget=50, progress=None)
+    assert set(result.best) == {"x", "n"} and result.best["n"] == 1
+
+
+def test_a_starting_point_is_judged_first_at_the_numbers_given():
+    seen = []
+    start = {"x": 0.1 + 0.2, "n": 3, "c": "b"}
+    space = ew.Space(x=ew.Real(0, 1), n=ew.Integer(1, 9), c=ew.Choice(["a", "b"]))
+    ew.minimize(
+        lambda **values: seen.append(values) or 1.0, space, "randomsearch", budget=3, start=start, progress=None
+    )
+    assert seen[0] == start and type(seen[0]["n"]) is int
+
+
+def test_a_target_stops_the_run_at_once():
+    result = ew.minimize(costs.bowl, BOX, "randomsearch", target=0.1, progress=None)
+    assert result.value <= 0.1 < min(result.history["value"][:-1]) and result.reason == "the target 0.1 is met"
+
+
+def test_the_budget_is_kept_within_a_question():
+    calls = []
+    result = ew.minimize(lambda x: calls.append(x) or costs.bowl(x), BOX, "randomsearch", budget=13, progress=None)
+    assert len(calls) == 13 == result.evaluations and result.reason.startswith("the budget of 13 evaluations is spent")
+
+
+def test_seconds_stop_the_run():
+    result = ew.minimize(costs.slow_bowl, BOX, "randomsearch", seconds=0.1, progress=None)
+    assert 1 <= result.evaluations < 100 and result.reason == "the 0.1 seconds are over"
+
+
+def test_stalling_stops_the_run():
+    result = ew.minimize(lambda x: 1.0, BOX, "randomsearch", stall=50, progress=None)
+    assert "has not improved for" in result.reason and result.evaluations < 80
+
+
+def test_a_callback_stops_the_run_by_returning_true():
+    steps = []
+    result = ew.minimize(
+        costs.bowl, BOX, "randomsearch", callbacks=[lambda step: steps.append(step) or step.turn == 3], progress=None
+    )
+    assert len(steps) == 4 and result.reason == "a callback asked to stop"
+    assert steps[-1].evaluations == 32 and steps[-1].value == result.value
+
+
+def test_an_error_in_a_callback_comes_out():
+    def broken(step):
+        raise ZeroDivisionError("mine")
+
+    with pytest.raises(ZeroDivisionError, match="mine"):
+        ew.minimize(costs.bowl, BOX, "randomsearch", callbacks=[broken], progress=None)
+
+
+def test_iterate_hands_out_the_turns_and_break_stops():
+    for step in ew.iterate(costs.bowl, BOX, "randomsearch", seed=3):
+        if step.turn == 4:
+            break
+    assert step.evaluations == 40 and step.points.shape == (8, 2) and step.value <= step.values.min()
+
+
+def test_a_seed_decides_everything():
+    a, b, c = (ew.minimize(costs.bowl, BOX, "randomsearch", budget=60, seed=s, progress=None) for s in (1, 1, 2))
+    assert a.history["value"].tobytes() == b.history["value"].tobytes() != c.history["value"].tobytes()
+
+
+def test_a_batched_cost_sees_what_single_ones_see():
+    single = ew.minimize(costs.bowl, BOX, "randomsearch", budget=61, progress=None)
+    together = ew.minimize(ew.batched(lambda x: (x * x).sum(1)), BOX, "randomsearch", budget=61, progress=None)
+    assert np.allclose(single.history["value"], together.history["value"]) and together.evaluations == 61
+
+
+def test_a_feasible_point_beats_a_lower_infeasible_one():
+    result = ew.minimize(costs.bowl, BOX, "randomsearch", budget=300, constraints=[lambda x: 0.5 - x[0]], progress=None)
+    assert result.best[0] >= 0.5 and not result.notes
+    outcome = ew.minimize(
+        lambda x: ew.Outcome(costs.bowl(x), {"right": 0.5 - x[0]}, {"size": abs(x[0])}),
+        BOX,
+        "randomsearch",
+        budget=300,
+        progress=None,
+    )
+    assert outcome.value == result.value and (outcome.history["size"] >= 0).all()
+
+
+def test_a_cost_that_learns_starts_afresh_when_it_moves():
+    result = ew.minimize(costs.Curriculum(), BOX, "randomsearch", budget=200, progress=None)
+    assert result.value <= -16  # a horizon of 4 could never say so
+
+
+def test_interrupting_returns_the_best_so_far():
+    calls = [0]
+
+    def cost(x):
+        calls[0] += 1
+        if calls[0] == 30:
+            raise KeyboardInterrupt
+        return costs.bowl(x)
+
+    result = ew.minimize(cost, BOX, "randomsearch", progress=None)
+    assert result.interrupted and not result.success and result.evaluations == 29 and result.best is not None
+    assert "interrupted by Ctrl-C; the best so far is kept" in result.reason
+
+
+def test_a_result_reads_as_scipys_does():
+    result = ew.minimize(costs.bowl, BOX, "randomsearch", budget=20, progress=None)
+    assert result.fun == result.value and result.nfev == 20 and result.nit == 2 and result.message == result.reason
+    assert (result.x == result.best).all() and "best value" in str(result) and "<table>" in result._repr_html_()
+
+
+def test_the_history_has_every_variable_as_a_column():
+    space = ew.Space(x=ew.Real(0, 1), c=ew.Choice(["a", "b"]), d=ew.Real(0, 1).when(c="a"))
+    history = ew.minimize(lambda **v: v["x"], space, "randomsearch", budget=20, progress=None).history
+    assert list(history) == ["turn", "value", "status", "best", "x", "c", "d"]
+    assert (history["x"] == history["value"]).all() and set(history["c"]) == {"a", "b"}
+    assert all((d is None) == (c == "b") for c, d in zip(history["c"], history["d"], strict=True))
+    with pytest.raises(KeyError, match="no column 'y'; it has turn, value"):
+        history["y"]
+
+
+def test_a_search_that_you_drive_equals_minimize():
+    search = ew.Search(BOX, "randomsearch", seed=5)
+    while search.evaluations < 64:
+        for trial in search.ask(3):
+            search.tell(trial, costs.bowl(trial.values))
+    assert search.best_value == ew.minimize(costs.bowl, BOX, "randomsearch", seed=5, budget=64, progress=None).value
+
+
+def test_a_trial_is_told_once():
+    search = ew.Search(BOX, "randomsearch")
+    (trial,) = search.ask()
+    search.tell(trial, failed="the rig broke")
+    with pytest.raises(ew.CostError, match="row 0 of turn 0 was told already; expected each trial once"):
+        search.tell(trial, 1.0)
+    search.ask(7)
+    with pytest.raises(ew.CostError, match="7 values were told for 8 points"):
+        from eitherway.methods.protocol import Told
+
+        search.move(Told(np.zeros(7), np.zeros(7, int)))
+    with pytest.raises(ew.CostError, match=r"there is no question to answer; call open\(\) or ask\(\) first"):
+        ew.Search(BOX, "randomsearch").move()

@@ -1,0 +1,95 @@
+"""Rows judged elsewhere: the same bits, whatever becomes of a worker."""
+
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+import eitherway as ew
+from tests.run import costs
+
+BOX = [(-1, 1)] * 2
+
+
+def run(cost, workers, **options):
+    return ew.minimize(cost, BOX, "randomsearch", budget=24, workers=workers, progress=None, **options)
+
+
+def test_two_workers_give_the_bits_of_none():
+    alone, two = run(costs.noisy, 1), run(costs.noisy, 2)
+    assert alone.history["value"].tobytes() == two.history["value"].tobytes() and (alone.best == two.best).all()
+
+
+def test_a_worker_that_dies_costs_its_point_and_no_other():
+    result = run(costs.kills_its_worker, 2)
+    lost = result.history["status"] == 2
+    assert (result.history["x"][lost, 0] > 0.5).all() and (result.history["x"][~lost, 0] <= 0.5).all() and lost.any()
+    assert "its worker died twice (exit code 9)" in result.history.why.values()
+
+
+def test_an_evaluation_that_hangs_fails_by_its_timeout():
+    result = ew.minimize(costs.hangs, BOX, "randomsearch", budget=4, timeout=0.3, progress=None)
+    assert result.evaluations == 4 and result.failures == 2
+    assert set(result.history.why.values()) == {"took longer than the timeout of 0.3 s"}
+
+
+def test_a_lambda_travels_or_is_told_how_to(monkeypatch):
+    pytest.importorskip("cloudpickle")
+    assert run(lambda x: costs.bowl(x), 2).value == run(costs.bowl, 1).value
+    monkeypatch.setitem(sys.modules, "cloudpickle", None)
+    with pytest.raises(
+        ew.CostError, match="cannot be sent to a worker .*top of a module, or install cloudpickle, or use workers=1"
+    ):
+        run(lambda x: costs.bowl(x), 2)
+
+
+def test_what_cannot_travel_is_said():
+    pytest.importorskip("cloudpickle")
+    import threading
+
+    lock = threading.Lock()
+    with pytest.raises(ew.CostError, match="let it open what it needs inside, or use workers=1"):
+        run(lambda x: costs.bowl(x) if lock else 0.0, 2)
+
+
+def test_a_batched_cost_has_no_use_for_workers():
+    with pytest.raises(ew.CostError, match="a batched cost judges all points in one call, so workers=2"):
+        run(ew.batched(lambda x: (x * x).sum(1)), 2)
+
+
+def script(tmp_path, text):
+    path = tmp_path / "script.py"
+    path.write_text(textwrap.dedent(text))
+    return subprocess.run([sys.executable, str(path)], capture_output=True, text=True, timeout=100)
+
+
+def test_a_script_without_a_guard_is_told_to_have_one(tmp_path):
+    done = script(
+        tmp_path,
+        """
+        import eitherway as ew
+        def cost(x): return x * x
+        ew.minimize(cost, ew.Real(-1, 1), "randomsearch", budget=8, workers=2, progress=None)
+        """,
+    )
+    assert "a worker ended before it began" in done.stderr and "under `if __name__ == '__main__':`" in done.stderr
+
+
+def test_ctrl_c_returns_the_best_and_leaves_no_orphans(tmp_path):
+    done = script(
+        tmp_path,
+        """
+        import os, signal, threading, time
+        import multiprocessing as mp
+        import eitherway as ew
+        def cost(x):
+            time.sleep(0.02)
+            return x * x
+        if __name__ == "__main__":
+            threading.Timer(3, os.kill, (os.getpid(), signal.SIGINT)).start()
+            result = ew.minimize(cost, ew.Real(-1, 1), "randomsearch", workers=2, progress=None)
+            print(result.interrupted, result.best is not None, len(mp.active_children()), result.reason)
+        """,
+    )
+    assert done.stdout.startswith("True True 0 interrupted by Ctrl-C"), done.stderr
