@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
+from eitherway.base.errors import JournalError, MethodError, SpaceError
 from eitherway.base.keys import Key
 from eitherway.methods.protocol import Method
 from eitherway.run.loop import Book, Pool, Run, Step, Watch
@@ -164,8 +166,80 @@ def _optimize(
     limits = Limits(budget, None if target is None else sign * target, seconds, stall, sign)
     search = Search(from_signature(cost) if space is None else space, method, seed, start=start)
     problem = Problem(cost, search.space, constraints, sign)
+    return _move(search, problem, limits, workers, timeout, journal, callbacks, progress)
+
+
+def resume(
+    path: str | os.PathLike[str],
+    cost: Any = None,
+    *,
+    budget: int | None = None,
+    target: float | None = None,
+    seconds: float | None = None,
+    stall: int | None = None,
+    workers: int = 1,
+    callbacks: Sequence[Callable[[Step], Any]] = (),
+    progress: Progress = "auto",
+) -> Result:
+    """Goes on with a kept run from its file alone: space, method, seed and sign are read from it.
+
+    Args:
+        path: what the run was given as journal=.
+        cost: the same function; None imports the one that the file names, and nothing else is executed.
+        budget, target, seconds, stall: limits of this call; what is left out is as it was in the last call.
+        workers, callbacks, progress: as for `minimize`.
+
+    Raises:
+        JournalError: if there is no journal, if it cannot be gone on with from the file alone, or the cost is another.
+    """
+    from eitherway.run.kept import begun_with
+
+    kept, limits = begun_with(path)
+    search, problem = again(path, kept, cost)
+    given = {"budget": budget, "target": None if target is None else problem.sign * target}
+    given |= {"seconds": seconds, "stall": stall}
+    limits = replace(limits, **{name: value for name, value in given.items() if value is not None})
+    return _move(search, problem, limits, workers, kept["timeout"], path, callbacks, progress)
+
+
+def again(path: str | os.PathLike[str], kept: dict[str, Any], cost: Any = None) -> tuple[Search, Problem]:
+    """A fresh search and its problem, made from the configuration in a journal."""
+    from eitherway.methods.settings import settings_from_plain
+    from eitherway.run.configuration import key_of
+    from eitherway.run.identity import find
+    from eitherway.space.plain import space_from_plain
+
+    verb = "maximize" if kept["sign"] < 0 else "minimize"
+    repeat = f"call {verb} again with the same arguments and journal={os.fspath(path)!r}"
+    try:
+        space, method = space_from_plain(kept["space"]), settings_from_plain(kept["method"])
+    except (SpaceError, MethodError) as error:
+        raise JournalError(
+            f"{os.fspath(path)} cannot be gone on with from the file alone: {error}. Instead, {repeat}"
+        ) from None
+    if cost is None:
+        cost = find(kept["cost"], "cost", f"give it, ew.resume({os.fspath(path)!r}, cost), or {repeat}")
+    constraints = [find(constraint, "constraint", repeat) for constraint in kept["constraints"]]
+    return Search(space, method, key_of(kept)), Problem(cost, space, constraints, kept["sign"])
+
+
+def _move(
+    search: Search,
+    problem: Problem,
+    limits: Limits,
+    workers: int,
+    timeout: float | None,
+    journal: str | os.PathLike[str] | None,
+    callbacks: Sequence[Callable[[Step], Any]],
+    progress: Progress,
+) -> Result:
     watch: Watch | None = watcher(progress)
     book: Book | None = None
+    if journal is not None:
+        from eitherway.run.configuration import configuration
+        from eitherway.run.journal import Journal
+
+        book = Journal(journal, configuration(search, problem, timeout))
     pool: Pool | None = Workers(problem, workers, timeout) if workers != 1 or timeout is not None else None
     run = Run(search, problem, limits, watch=watch, book=book, pool=pool, callbacks=callbacks)
     return finish(run, journal)
