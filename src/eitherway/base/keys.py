@@ -56,10 +56,11 @@ class Key:
 
     def numpy(self, purpose: str) -> np.random.Generator:
         """A fresh NumPy generator (PCG64)."""
-        return np.random.Generator(np.random.PCG64(_Words(self._digest(purpose))))
+        words: Any = _Words(self._digest(purpose))
+        return np.random.Generator(np.random.PCG64(words))
 
     def torch(self, purpose: str, device: str = "cpu") -> torch.Generator:
-        """A fresh torch generator. torch's CPU generator keeps 32 bits of a seed, so the seed is hashed, never added to."""
+        """A fresh torch generator. The CPU one keeps 32 bits of a seed, so the seed is hashed, never added to."""
         import torch
 
         generator = torch.Generator(device)

@@ -46,7 +46,7 @@ def encode(thing: Any) -> bytes:
             order = "C" if x.flags.c_contiguous else "F" if x.flags.f_contiguous else None
             if order is None or x.dtype.hasobject:
                 raise TypeError(f"a state array must be contiguous and numeric, got strides {x.strides}, {x.dtype}")
-            data = x.tobytes(order)  # type: ignore[arg-type]
+            data = x.tobytes(order)
             arrays.append(data)
             at += len(data)
             return {"#": [x.dtype.str, list(x.shape), order, at - len(data)]}

@@ -80,7 +80,9 @@ class Told:
         return standings
 
     def ranks(self) -> np.ndarray:
-        """(P,) 0 is best; equal rows share their mean rank; infeasible rows follow feasible ones, by violation; failures tie, last.
+        """(P,) 0 is best; equal rows share their mean rank.
+
+        Infeasible rows follow feasible ones, by violation; failures tie, last.
 
         >>> Told(np.array([3.0, 1.0, 1.0, np.nan]), np.array([0, 0, 0, 1])).ranks()
         array([2. , 0.5, 0.5, 3. ])

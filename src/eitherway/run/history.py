@@ -16,7 +16,7 @@ LARGEST = 256 * 2**20
 
 
 class History:
-    """Columns by name, one entry an evaluation, in the order asked: `turn`, `value`, `status`, `best`, and every variable.
+    """Columns by name, one entry an evaluation, in the order asked: `turn`, `value`, `status`, `best`, every variable.
 
     `status` is 0 for a value, 1 for a failure, 2 for a worker lost twice; a failed `value` is NaN. Metrics of an
     `Outcome` are columns too.

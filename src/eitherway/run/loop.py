@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +12,9 @@ from eitherway.base.errors import CostError, Failed
 from eitherway.methods.protocol import OK, Question
 from eitherway.run.answers import Answer, Answers
 from eitherway.run.history import History
+from eitherway.run.parts import Book, Pool, Step, Watch
 from eitherway.run.problem import Problem, told_by
+from eitherway.run.randomness import GlobalRandomness
 from eitherway.run.search import Search
 from eitherway.run.stopping import Interruption, Limits, clock
 
@@ -22,58 +23,6 @@ ALIKE = 5
 """So many first points failing with one text stop the run: a typo must not cost a night."""
 TICK = 0.05
 """Seconds between two looks at the progress line and the file while rows are judged."""
-
-
-class Watch(Protocol):
-    """Who looks on: progress. Called from the loop, never more often than every TICK."""
-
-    def begin(self, run: Run) -> None: ...
-    def tick(self, run: Run) -> None: ...
-    def say(self, sentence: str) -> None: ...
-    def end(self, run: Run) -> None: ...
-
-
-class Book(Protocol):
-    """Who keeps the run: the journal."""
-
-    def replay(self, run: Run) -> None: ...
-    def part(self, turn: int, answers: Answers) -> None: ...
-    def turn(self, turn: int, question: Question, answers: Answers) -> None: ...
-    def moved(self, run: Run, engine_seconds: float) -> None: ...
-    def discard(self) -> None: ...
-    def close(self, reason: str | None) -> None: ...
-
-
-class Pool(Protocol):
-    """Who judges elsewhere: worker processes."""
-
-    def free(self) -> int: ...
-    def submit(self, row: int, job: tuple[Any, ...]) -> None: ...
-    def wait(self, seconds: float) -> list[tuple[int, Answer]]: ...
-    def cancel(self) -> None: ...
-    def close(self) -> None: ...
-
-
-@dataclass(frozen=True)
-class Step:
-    """One finished turn, as callbacks and `iterate` see it; values in the user's sign.
-
-    Args:
-        turn: from 0.
-        evaluations: told so far.
-        best, value: the best so far, as the cost is called with it.
-        points: (P, D) the turn's points in search coordinates.
-        values: (P,) the turn's values, NaN for failures.
-        search: to look inside.
-    """
-
-    turn: int
-    evaluations: int
-    best: Any
-    value: float
-    points: np.ndarray
-    values: np.ndarray
-    search: Search
 
 
 class Run:
@@ -123,7 +72,10 @@ class Run:
                     step = self._turn()
                     if step is not None:
                         yield step
-                        if self.reason is None and any([callback(step) is True for callback in self.callbacks]):
+                        stops = [
+                            callback(step) is True for callback in self.callbacks
+                        ]  # all of them hear of every turn
+                        if self.reason is None and any(stops):
                             self.reason = "a callback asked to stop"
             except CostError:
                 if self.book and self.search.state.told == self.search.state.failures and not self._any_value():
@@ -241,7 +193,7 @@ class Run:
         getpid = os.getpid
         values: list[float] = []
         first = at = rows[0] if rows else 0
-        guard = _GlobalRandomness() if self.judged == 0 else None
+        guard = GlobalRandomness() if self.judged == 0 else None
         try:
             for row in rows:
                 if row != at:  # known rows lie between
@@ -292,7 +244,7 @@ class Run:
         """One row after the other, for costs that want a seed, a carry or a gradient, or have constraints."""
         inputs, problem = self.search.inputs, self.problem
         for row in rows:
-            guard = _GlobalRandomness() if self.judged == 0 else None
+            guard = GlobalRandomness() if self.judged == 0 else None
             answer = problem.judge(inputs[row], question.points[row], question.wants, problem.carry, seed)
             if os.getpid() != self._process:
                 self._end_child()
@@ -304,7 +256,7 @@ class Run:
 
     def _judge_together(self, question: Question, rows: list[int], seed: int | None) -> None:
         """All rows by one call of a batched cost."""
-        guard = _GlobalRandomness() if self.judged == 0 else None
+        guard = GlobalRandomness() if self.judged == 0 else None
         answers = self.problem.judge_together(question.points[rows], question.wants, seed)
         if os.getpid() != self._process:
             self._end_child()
@@ -392,7 +344,7 @@ class Run:
         """The cost forked, and its child came back: it must neither go on as we do nor write our files."""
         os._exit(70)
 
-    def _after_first(self, guard: _GlobalRandomness) -> None:
+    def _after_first(self, guard: GlobalRandomness) -> None:
         if guard.changed():
             self.note(
                 "the cost draws from a global random generator, so a run cannot be repeated exactly; take seed= and mark it ew.seeded"
@@ -407,11 +359,13 @@ class Run:
         if s.failures == s.told:
             why = next(iter(self.history.why.values()), "no value")
             self.note(
-                f"all {s.told} evaluations failed ({why}): nothing can be ranked. Look at the cost, or start from a point that works"
+                f"all {s.told} evaluations failed ({why}): nothing can be ranked. "
+                "Look at the cost, or start from a point that works"
             )
         elif s.best_violation == 0:
             self.note(
-                f"all {s.told - s.failures} evaluations returned the same: nothing can be ranked. Try a larger spread, a longer horizon or a curriculum"
+                f"all {s.told - s.failures} evaluations returned the same: nothing can be ranked. "
+                "Try a larger spread, a longer horizon or a curriculum"
             )
 
     def note(self, sentence: str) -> None:
@@ -420,26 +374,6 @@ class Run:
             self.notes.append(sentence)
             if self.watch:
                 self.watch.say(sentence)
-
-
-class _GlobalRandomness:
-    """Whether anybody drew from the generators that all of a program shares."""
-
-    def __init__(self) -> None:
-        self.before = self._now()
-
-    @staticmethod
-    def _now() -> tuple[Any, ...]:
-        import random
-        import sys
-
-        legacy = np.random.get_state(legacy=False)
-        torch = sys.modules.get("torch")
-        drawn = None if torch is None else torch.get_rng_state().numpy().tobytes()
-        return random.getstate(), legacy["state"]["pos"], legacy["state"]["key"].tobytes(), drawn  # type: ignore[index]
-
-    def changed(self) -> bool:
-        return self._now() != self.before
 
 
 def _short(values: Any) -> str:

@@ -37,14 +37,19 @@ class Outcome:
 
 def batched(cost: F) -> F:
     """Marks a cost that judges P points at once: it is called with (P, ...) arrays and returns (P,) values."""
-    cost._eitherway_batched = True  # type: ignore[attr-defined]
+    cost._eitherway_batched = True
     return cost
 
 
 def seeded(cost: F) -> F:
     """Marks a cost that takes `seed=`, an integer: one a turn, the same for every row, so that rows can be compared."""
-    cost._eitherway_seeded = True  # type: ignore[attr-defined]
+    cost._eitherway_seeded = True
     return cost
+
+
+def _cut(out: Any) -> str:
+    """Why a value that came back from tensors has no gradient."""
+    return f"the cost returned a {type(out).__name__} that torch cannot follow back to its inputs"
 
 
 def told_by(error: BaseException) -> str:
@@ -181,7 +186,7 @@ class Problem:
             if answer.status != OK:
                 return answer
             if not (isinstance(tensor, torch.Tensor) and tensor.requires_grad):
-                answer.no_gradient = f"the cost returned a plain {type(tensor).__name__} that does not depend on its inputs through torch"
+                answer.no_gradient = _cut(tensor)
                 return answer
             gradients = torch.autograd.grad(tensor.sum(), leaves, allow_unused=True)
         user = [
@@ -245,7 +250,7 @@ class Problem:
             answers = self._rows(out, together, P)
             if not (isinstance(out, torch.Tensor) and out.requires_grad):
                 for answer in answers:
-                    answer.no_gradient = f"the cost returned a plain {type(out).__name__} that does not depend on its inputs through torch"
+                    answer.no_gradient = _cut(out)
                 return answers
             gradients = torch.autograd.grad(out.sum(), list(leaves.values()), allow_unused=True)
         user = np.concatenate(

@@ -57,7 +57,8 @@ class Workers:
             raise CostError(f"timeout={timeout!r} was given; expected seconds above 0, or None for no limit")
         if problem.batched:
             raise CostError(
-                f"a batched cost judges all points in one call, so workers={n} and timeout={timeout} cannot help it; leave them out"
+                f"a batched cost judges all points in one call, so workers={n} and timeout={timeout} "
+                "cannot help it; leave them out"
             )
         if getattr(mp.current_process(), "_inheriting", False):
             raise SystemExit(1)  # a script without a guard, run again by its own worker: the parent says so
@@ -151,7 +152,8 @@ class Workers:
     def _late(self, worker: _Worker) -> tuple[int, Answer]:
         if not worker.ready:
             raise CostError(
-                f"a worker was not ready after {PATIENCE:g} s; does importing the cost's module take that long, or wait for input?"
+                f"a worker was not ready after {PATIENCE:g} s; "
+                "does importing the cost's module take that long, or wait for input?"
             )
         row, lost = worker.row, worker.lost
         self._kill(worker)
@@ -201,8 +203,8 @@ def _pickled(problem: Problem) -> bytes:
             import cloudpickle
         except ImportError:
             raise CostError(
-                f"the cost cannot be sent to a worker ({error}); define it, and what it uses, with `def` at the top of a "
-                "module, or install cloudpickle, or use workers=1"
+                f"the cost cannot be sent to a worker ({error}); define it, and what it uses, with `def` "
+                "at the top of a module, or install cloudpickle, or use workers=1"
             ) from None
         try:
             return cloudpickle.dumps(problem)

@@ -114,7 +114,9 @@ def interval(name: str, shape: tuple[int, ...], low: Any, high: Any, scale: str,
         )
     if not np.isfinite(starts).all() or (~bounded & ((starts < lows) | (starts > highs))).any():
         raise SpaceError(f"{name} got start={start!r}; expected a finite number between low={low} and high={high}")
-    if not np.isfinite(np.where(bounded, highs - lows, 0.0)).all():
+    with np.errstate(over="ignore", invalid="ignore"):
+        widths = np.where(bounded, highs - lows, 0.0)
+    if not np.isfinite(widths).all():
         raise SpaceError(
             f"{name} got low={low}, high={high}; their difference is not finite. Use scale='log', or closer bounds"
         )

@@ -70,7 +70,7 @@ class Space:
         return np.minimum(np.maximum(points, self.lower), self.upper)
 
     def sample(self, n: int, generator: np.random.Generator) -> np.ndarray:
-        """(n, D): uniform where bounded, standard normal about the start where not (mirrored into a one-sided bound)."""
+        """(n, D): uniform where bounded, standard normal about the start where not (mirrored into one bound)."""
         points = generator.random((n, self.columns))
         if not self.bounded:
             open_ = ~(np.isfinite(self.lower) & np.isfinite(self.upper))
@@ -99,7 +99,7 @@ class Space:
         return cells
 
     def brackets(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(P, D) -> lower and upper edge of each coordinate's cell, each (P, D); for reals the coordinate itself twice."""
+        """(P, D) -> lower and upper edge of each coordinate's cell, each (P, D); for reals itself twice."""
         low, high = points.copy(), points.copy()
         for column, variable in self._discrete:
             cells = variable.cells(points[:, column])
@@ -157,7 +157,7 @@ class Space:
         return rows
 
     def decode_together(self, points: np.ndarray) -> Any:
-        """(P, D) -> what a batched cost is called with: (P, ...) for a lone variable, else a dict of (P, ...) by name."""
+        """(P, D) -> what a batched cost is called with: (P, ...) for a lone variable, else (P, ...) by name."""
         together = {n: v.column(points[:, s]) for (n, v), s in zip(self.variables.items(), self.slices, strict=True)}
         return together["value"] if self.lone else together
 

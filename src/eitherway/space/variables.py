@@ -68,7 +68,8 @@ class Real(Conditional):
             return
         if self.scale == "log" or not self.limited:
             raise SpaceError(
-                f"Real got step={self.step} with scale={self.scale!r}, low={self.low}, high={self.high}; a step needs both bounds and a linear scale"
+                f"Real got step={self.step} with scale={self.scale!r}, low={self.low}, high={self.high}; "
+                "a step needs both bounds and a linear scale"
             )
         if not (0 < self.step <= self.high - self.low):
             raise SpaceError(
@@ -191,7 +192,7 @@ class Integer(_Cells, Conditional):
             )
 
     @property
-    def levels(self) -> int:  # type: ignore[override]
+    def levels(self) -> int:
         return int(self.high) - int(self.low) + 1
 
     limits = (np.zeros(1), np.ones(1))
@@ -274,7 +275,7 @@ class Choice(_Cells, Conditional):
                 raise SpaceError(f"Choice got {describe(option)} twice; expected each option once")
 
     @property
-    def levels(self) -> int:  # type: ignore[override]
+    def levels(self) -> int:
         return len(self._options)
 
     def column(self, u: np.ndarray) -> list[Any]:
@@ -332,7 +333,8 @@ class Array(Conditional):
             raise SpaceError(f"Array got shape={self.shape!r}; expected whole numbers, such as (3,)") from None
         if not shape or min(shape) < 1:
             raise SpaceError(
-                f"Array got shape={self.shape!r}; expected at least one axis, each at least 1 long. For one number use Real"
+                f"Array got shape={self.shape!r}; expected at least one axis, each at least 1 long. "
+                "For one number use Real"
             )
         object.__setattr__(self, "shape", shape)
         if np.dtype(self.dtype).kind != "f":

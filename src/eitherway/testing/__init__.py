@@ -1,4 +1,4 @@
-"""For whoever writes a method: the laws that every method obeys, as one call. It drives methods, and knows none by name."""
+"""For whoever writes a method: the laws that every method obeys, as one call. It knows none by name."""
 
 from eitherway.testing.laws import LAWS, check_method, costs, drive, spaces
 
