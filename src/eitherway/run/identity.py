@@ -82,7 +82,7 @@ def _code_hash(thing: Any) -> str | None:
     known = False
     functions = [_unwrapped(thing)] if not isinstance(thing, type) and hasattr(_unwrapped(thing), "__code__") else []
     if not functions and not inspect.isroutine(thing):  # an object: every function of its class
-        classes: list[Any] = [cls for cls in type(thing).__mro__ if cls is not object]
+        classes: list[Any] = [cls for cls in inspect.getmro(type(thing)) if cls is not object]
         functions = [f for cls in classes for _, f in sorted(vars(cls).items()) if inspect.isfunction(f)]
     for function in functions:
         _feed(digest, function.__code__, function.__doc__)
