@@ -81,7 +81,7 @@ def run_cell(suite: Suite, name: str, cell: Cell, factor: int, shift: float) -> 
 
 def _run_kept(suite: Suite, name: str, wanted: list[Cell], options: argparse.Namespace, pool: Any) -> Runs:
     """What the cache has of `wanted`, and the rest run now and kept."""
-    slug = re.sub(r"[^a-z0-9]+", "-", name.lower())
+    slug = ("ours-" if name in suite.ours else "") + re.sub(r"[^a-z0-9]+", "-", name.lower())  # CMAES is not cmaes
     path = harness.CACHE / suite.name / f"{slug}-{options.budget}D-{options.instances}-shift{options.shift}.json"
     kept: Runs = {}
     if path.exists() and not options.fresh:
