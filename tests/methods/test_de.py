@@ -107,9 +107,9 @@ def test_composed_parameters_do_not_notice_a_monotone_change_of_the_cost():
 
 
 def test_it_finds_the_bottom_of_a_sphere():
-    # the largest of 200 seeds was 3e-10
+    # the largest of 60 seeds was 1.1e-8
     _, best = _run(DE(), BOX, _sphere, 150)
-    assert best < 1e-7
+    assert best < 1e-6
 
 
 def test_after_the_cost_has_moved_the_population_is_asked_again():
@@ -174,7 +174,7 @@ def test_mixed_columns_are_searched_together():
         v = space.decode(point[None])[0]
         return (v["n"] - 13) ** 2 + 3.0 * (v["c"] != "c") + (v["x"] - 0.5) ** 2 + (np.log10(v["y"]) + 2) ** 2
 
-    # 200 of 200 seeds below 0.01
+    # the largest of 60 seeds was 2e-4
     _, best = _run(DE(), space, cost, 120)
     assert best < 0.05
 

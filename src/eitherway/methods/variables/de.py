@@ -22,7 +22,8 @@ from eitherway.methods.variables._difference import (
     unordered,
 )
 from eitherway.methods.variables._discrete import apart
-from eitherway.methods.variables._quasi import Quasi, fill, quasi
+from eitherway.methods.variables._population import converged, fresh, order
+from eitherway.methods.variables._quasi import Quasi, quasi
 
 if TYPE_CHECKING:
     from eitherway.base.keys import Key
@@ -99,17 +100,15 @@ class DE(Method["DEState"]):
 
     def _fresh(self, space: Space, key: Key, sequence: Quasi, drawn: int, P: int, first: np.ndarray) -> DEState:
         """A population of P rows that is not known yet; `first` (K, D) are its first rows."""
-        D, n = space.columns, P - len(first)
-        spread = space.spread_out(fill(sequence, drawn, n, D, key.numpy("population")))
         return DEState(
-            points=space.clip(np.concatenate([first, spread])),
+            points=fresh(space, first, P, sequence, drawn, key.numpy("population")),
             standings=np.full((P, 2), np.inf),
             known=False,
-            archive=np.zeros((0, D)),
+            archive=np.zeros((0, space.columns)),
             memory=np.repeat([[0.3], [0.5]], self.memories, axis=1),
             slot=0,
             sequence=sequence,
-            drawn=drawn + n,
+            drawn=drawn + P - len(first),
             idle=0,
         )
 
@@ -123,8 +122,8 @@ class DE(Method["DEState"]):
             F, CR = SETS[:, generator.integers(3, size=P)]
         else:
             F, CR = remembered(state.memory, P, generator)
-        order = np.lexsort((state.standings[:, 1], state.standings[:, 0]))
-        best = x[order[(generator.random(P) * max(1, round(self.best_share * P))).astype(np.int64)]]
+        share = max(1, round(self.best_share * P))
+        best = x[order(state.standings)[(generator.random(P) * share).astype(np.int64)]]
         r1, r2 = partners(P, len(state.archive), generator)
         a, b = x[r1], np.concatenate([x, state.archive])[r2]
         mutant = mutants(x, best, a, b, F)
@@ -152,7 +151,7 @@ class DE(Method["DEState"]):
         state.points[taken] = question.points[taken]
         state.standings[taken] = standings[taken]
         state.known = not told.moved
-        if state.idle >= self.patience or _converged(space, state):
+        if state.idle >= self.patience or converged(space, state.points, state.standings):
             P = min(math.ceil(self.growth * len(state.points)), max(200, len(state.points)))
             return self._fresh(space, key, state.sequence, state.drawn, P, space.starts[:0])
         return state
@@ -173,12 +172,3 @@ class DE(Method["DEState"]):
         if len(archive) > room:
             archive = archive[np.sort(key.numpy("archive").permutation(len(archive))[:room])]
         state.archive = archive
-
-
-def _converged(space: Space, state: DEState) -> bool:
-    """Whether no difference is left to step by: in the rows, or in what they were told."""
-    (violation, low), (most, high) = state.standings.min(0).tolist(), state.standings.max(0).tolist()
-    if violation == most and (low == high or high - low <= 1e-11 * max(1.0, abs(low))):  # 1e-11: near a sum's rounding
-        return True
-    rows = space.snap(state.points) if len(space.discrete) else state.points
-    return bool((rows.max(0) - rows.min(0)).max() < 1e-10)
