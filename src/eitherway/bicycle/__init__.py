@@ -6,6 +6,8 @@ is installed; numba, torch and matplotlib are imported by what needs them. Nothi
 beyond counting how long it lasted.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from eitherway.bicycle.kernel import rollout
 from eitherway.bicycle.physics import BICYCLE, Bicycle, State
 from eitherway.bicycle.policies import MLP, Linear, Policy, load_policy, make_policy, save_policy
@@ -13,7 +15,25 @@ from eitherway.bicycle.registration import register
 from eitherway.bicycle.tasks import CAUSES, FALL, GOAL_REACHED, TIME, TRACK, Rides, Task
 from eitherway.bicycle.whipple import BENCHMARK, Benchmark
 
+if TYPE_CHECKING:
+    from eitherway.bicycle.env import BicycleEnv
+    from eitherway.bicycle.vector import BicycleVectorEnv
+
 register()
+
+
+def __getattr__(name: str) -> Any:
+    """The environments' classes, imported when first named: they need Gymnasium."""
+    if name == "BicycleEnv":
+        from eitherway.bicycle.env import BicycleEnv
+
+        return BicycleEnv
+    if name == "BicycleVectorEnv":
+        from eitherway.bicycle.vector import BicycleVectorEnv
+
+        return BicycleVectorEnv
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 __all__ = [
     "BENCHMARK",
@@ -25,6 +45,8 @@ __all__ = [
     "TIME",
     "TRACK",
     "Benchmark",
+    "BicycleEnv",
+    "BicycleVectorEnv",
     "Bicycle",
     "Linear",
     "Policy",

@@ -45,6 +45,14 @@ def uniform(key: Any, step: Any, *, xp: Any = np) -> Any:
     return _shift(_mix(key + counter * _signed(WEYL), xp), 11).to(xp.float64) * 2.0**-52 - 1.0
 
 
+def series(seeds: np.ndarray, episodes: np.ndarray) -> np.ndarray:
+    """(P,) int64 seeds of the rides of learners who ride one after another: the learner's own seed first, then its
+    series.
+    """
+    bits = keys(seeds) + np.asarray(episodes).astype(np.uint64) * np.uint64(WEYL)
+    return np.where(np.asarray(episodes) == 0, seeds, keys(bits).view(np.int64))
+
+
 def _mix(z: Any, xp: Any) -> Any:
     """SplitMix64's finaliser, a bijection of 64-bit integers; arithmetic modulo 2^64."""
     if xp is np:

@@ -17,6 +17,7 @@ def register() -> None:
         return
     import gymnasium
 
+    # no max_episode_steps: time is up by the environment's own horizon=, which its binary reward must know
     for name, task in IDS.items():
         if name not in gymnasium.registry:
             gymnasium.register(
@@ -24,6 +25,4 @@ def register() -> None:
                 entry_point="eitherway.bicycle.env:BicycleEnv",
                 vector_entry_point="eitherway.bicycle.vector:BicycleVectorEnv",
                 kwargs={"task": task},
-                # time is up by the environment's own horizon=, which the binary reward must know
-                disable_env_checker=False,
             )

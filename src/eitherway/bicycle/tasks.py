@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -92,7 +93,7 @@ class Task:
         """`speed`, or its default, 10 km/h."""
         return BICYCLE.speed if self.speed is None else self.speed
 
-    @property
+    @cached_property
     def bicycle(self) -> Bicycle:
         """The Randlov & Alstrom bicycle at the task's speed."""
         return (
