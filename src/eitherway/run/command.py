@@ -135,6 +135,12 @@ class Command:
         if lone:
             self.check(None)
             values = {self.names[0]: lone[0]}
+        name, *rest = self.line(values)
+        return self._read(self._run([self.program(name), *rest]))
+
+    # ---- what is run ------------------------------------------------------------------------------------------------
+    def line(self, values: dict[str, Any]) -> list[str]:
+        """The program and its arguments at one point."""
         arguments: list[str] = []
         for argument in self.arguments:
             if self._lacks(argument, values):
@@ -142,9 +148,8 @@ class Command:
                     arguments.pop()
             else:
                 arguments += self._filled(argument, values)
-        return self._read(self._run([self.program(arguments[0]), *arguments[1:]]))
+        return arguments
 
-    # ---- what is run ------------------------------------------------------------------------------------------------
     def _lacks(self, argument: str, values: dict[str, Any]) -> bool:
         """Whether an argument names a variable that may be left out, and is."""
         missing = set(self.optional) - values.keys()

@@ -42,7 +42,10 @@ def draw_history(axes: Axes, values: np.ndarray, status: np.ndarray, best: np.nd
         status: (N,) 0 for a value.
         best: (N,) the best so far, infinite before the first.
     """
+    from matplotlib.ticker import MaxNLocator
+
     N = len(values)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("evaluations")
     axes.set_ylabel("value")
     known = np.flatnonzero((status == 0) & np.isfinite(values))
@@ -51,14 +54,14 @@ def draw_history(axes: Axes, values: np.ndarray, status: np.ndarray, best: np.nd
         _failures(axes, np.flatnonzero(status != 0))
         return
     shown = known[thinned(values[known])]
-    faint = 0.55 if len(shown) < 400 else 0.3
+    faint = float(np.clip(0.9 - 0.12 * np.log10(len(shown)), 0.35, 0.8))
     axes.plot(
         shown + 1,
         values[shown],
         ".",
         color=FAINT,
         alpha=faint,
-        markersize=4,
+        markersize=5,
         markeredgewidth=0,
         rasterized=len(shown) > 600,
         label="every value",
@@ -103,11 +106,12 @@ def thinned(values: np.ndarray, most: int = MOST) -> np.ndarray:
     N = len(values)
     if N <= most:
         return np.arange(N)
-    width = -(-2 * N // most)  # evaluations a stretch
+    width = -(-4 * N // most)  # evaluations a stretch
     whole = N // width * width
     blocks = values[:whole].reshape(-1, width)
     starts = np.arange(0, whole, width)
-    rows = [starts + blocks.argmin(1), starts + blocks.argmax(1), np.arange(whole, N)]
+    between = np.arange(0, N, -(-2 * N // most))  # extremes alone would draw two bands
+    rows = [starts + blocks.argmin(1), starts + blocks.argmax(1), between]
     for sign in (1.0, -1.0):
         least = np.minimum.accumulate(sign * values)
         rows.append(np.flatnonzero(np.r_[True, np.diff(least) < 0])[-200:])
