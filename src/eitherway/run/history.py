@@ -36,18 +36,19 @@ class History:
     def add(self, turn: int, points: np.ndarray | None, answers: Answers) -> None:
         """One turn's answered rows, in row order."""
         done, at = answers.done, len(self)
-        rows = slice(None) if not answers.missing else np.flatnonzero(done)
-        kept = None
+        kept, values, status = None, answers.values, answers.status  # fresh every turn, and never written again
         if points is not None and self._bytes + points.nbytes <= LARGEST:
-            kept = points[rows].copy()
+            kept = points[done] if answers.missing else points.copy()
             self._bytes += kept.nbytes
+        if answers.missing:
+            values, status = values[done], status[done]
         metrics = answers.metrics
         if answers.why or metrics:
             place = {int(row): i for i, row in enumerate(np.flatnonzero(done))}
             self.why.update({at + place[row]: why for row, why in answers.why.items()})
             metrics = {place[row]: m for row, m in metrics.items()}
-        self._turns.append((turn, kept, answers.values[rows].copy(), answers.status[rows].copy(), metrics))
-        self._length = at + len(self._turns[-1][2])
+        self._turns.append((turn, kept, values, status, metrics))
+        self._length = at + len(values)
 
     _length = 0
 

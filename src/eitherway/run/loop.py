@@ -58,7 +58,10 @@ class Run:
 
     # ---- the loop ---------------------------------------------------------------------------------------------------
     def steps(self) -> Iterator[Step]:
-        """Moves until there is a reason to stop, one finished turn at a time. Closing it early is a way to stop."""
+        """Moves until there is a reason to stop; a Step for each finished turn, where callbacks or `stepping` want one.
+
+        Closing it early is a way to stop.
+        """
         self.started = self._looked = clock()
         self.deadline = None if self.limits.seconds is None else self.started + self.limits.seconds
         if self.watch:
@@ -72,9 +75,7 @@ class Run:
                     step = self._turn()
                     if step is not None:
                         yield step
-                        stops = [
-                            callback(step) is True for callback in self.callbacks
-                        ]  # all of them hear of every turn
+                        stops = [callback(step) is True for callback in self.callbacks]  # all hear of every turn
                         if self.reason is None and any(stops):
                             self.reason = "a callback asked to stop"
             except CostError:
@@ -126,15 +127,11 @@ class Run:
             return None
         return self._end_turn(question, answers, engine)
 
-    def _end_turn(self, question: Question, answers: Answers, engine: float) -> Step:
-        search, turn = self.search, self.search.state.turn
+    def _end_turn(self, question: Question, answers: Answers, engine: float) -> Step | None:
+        """Keeps the full question and tells the method; a Step if anybody reads it."""
+        search, turn, step = self.search, self.search.state.turn, None
         self.history.add(turn, question.points, answers)
-        watched = bool(self.callbacks) or self.stepping
-        points, values = (
-            (question.points.copy(), self.problem.sign * answers.values)
-            if watched
-            else (question.points, answers.values)
-        )
+        points = question.points.copy() if self.callbacks or self.stepping else None  # tell may write in the question
         if self.book:
             self.book.turn(turn, question, answers)
         before = clock()
@@ -142,14 +139,14 @@ class Run:
         search.move(answers.told(search.space.columns, question.wants, moved))
         if self.book:
             self.book.moved(self, engine + clock() - before)
-        if self.limits.met(search.state.best_value) and search.state.best_violation == 0:
+        s, sign = search.state, self.problem.sign
+        if self.limits.met(s.best_value) and s.best_violation == 0:
             self.reason = self.reason or self.limits.target_sentence
         self._flat()
         self._look()
-        s = search.state
-        if not watched:
-            return Step(turn, s.told, None, self.problem.sign * s.best_value, points, values, search)
-        return Step(turn, s.told, search.best, self.problem.sign * s.best_value, points, values, search)
+        if points is not None:
+            step = Step(turn, s.told, search.best, sign * s.best_value, points, sign * answers.values, search)
+        return step
 
     stepping = False
     """Whether somebody reads every Step (`iterate`), so that it must own its arrays."""
@@ -160,7 +157,8 @@ class Run:
         search = self.search
         seed = self.problem.seed(search.key, search.state.turn)
         room = self.limits.budget - search.evaluations
-        rows = [int(r) for r in np.flatnonzero(~search.answers.done)]
+        fresh = search.answers.missing == len(search.answers)
+        rows = range(len(search.answers)) if fresh else np.flatnonzero(~search.answers.done).tolist()
         short = len(rows) > room
         rows = rows[: max(room, 0)]
         try:
@@ -184,7 +182,7 @@ class Run:
         if short and self.reason is None:
             self.reason = self.limits.budget_sentence(search)
 
-    def _judge_plain(self, rows: list[int]) -> None:
+    def _judge_plain(self, rows: Sequence[int]) -> None:
         """The tight loop for plain costs: plain numbers are gathered in a list, everything else takes the long way."""
         inputs, cost, lone = self.search.inputs, self.problem.cost, self.problem.space.lone
         target = -np.inf if self.limits.target is None else self.limits.target
@@ -240,7 +238,7 @@ class Run:
             self.judged += len(values)
             self._first_failures = None
 
-    def _judge_rows(self, question: Question, rows: list[int], seed: int | None) -> None:
+    def _judge_rows(self, question: Question, rows: Sequence[int], seed: int | None) -> None:
         """One row after the other, for costs that want a seed, a carry or a gradient, or have constraints."""
         inputs, problem = self.search.inputs, self.problem
         for row in rows:
@@ -254,10 +252,10 @@ class Run:
             if self._stop_here(row):
                 return
 
-    def _judge_together(self, question: Question, rows: list[int], seed: int | None) -> None:
+    def _judge_together(self, question: Question, rows: Sequence[int], seed: int | None) -> None:
         """All rows by one call of a batched cost."""
         guard = GlobalRandomness() if self.judged == 0 else None
-        answers = self.problem.judge_together(question.points[rows], question.wants, seed)
+        answers = self.problem.judge_together(question.points[list(rows)], question.wants, seed)
         if os.getpid() != self._process:
             self._end_child()
         if guard is not None:
@@ -268,7 +266,7 @@ class Run:
             if self._stop_here(row):
                 return
 
-    def _judge_elsewhere(self, question: Question, rows: list[int], seed: int | None) -> None:
+    def _judge_elsewhere(self, question: Question, rows: Sequence[int], seed: int | None) -> None:
         """Rows to workers as they are free, answers as they come."""
         assert self.pool is not None
         inputs, carry = self.search.inputs, self.problem.carry
@@ -347,7 +345,8 @@ class Run:
     def _after_first(self, guard: GlobalRandomness) -> None:
         if guard.changed():
             self.note(
-                "the cost draws from a global random generator, so a run cannot be repeated exactly; take seed= and mark it ew.seeded"
+                "the cost draws from a global random generator, so a run cannot be repeated exactly; "
+                "take seed= and mark it ew.seeded"
             )
 
     def _flat(self) -> None:

@@ -118,8 +118,9 @@ class Search:
     def _absorb(self, points: np.ndarray, told: Told) -> None:
         """The best of a full question, before the method may write in it."""
         s, values = self.state, told.values
-        if told.status.any():
-            s.failures += int(np.count_nonzero(told.status))
+        failures = int(np.count_nonzero(told.status))
+        if failures:
+            s.failures += failures
             known = np.flatnonzero(told.status == OK)
         else:
             known = None
@@ -132,9 +133,10 @@ class Search:
         elif known is None or len(known):
             row = int(values.argmin()) if known is None else int(known[values[known].argmin()])
             self._improve(points[row], float(values[row]), 0.0, s.told + row + 1)
-        if known is None or len(known):
+        if not s.lowest < s.highest:  # only whether anything differs is of interest
             seen = values if known is None else values[known]
-            s.lowest, s.highest = min(s.lowest, float(seen.min())), max(s.highest, float(seen.max()))
+            if len(seen):
+                s.lowest, s.highest = min(s.lowest, float(seen.min())), max(s.highest, float(seen.max()))
         if told.moved:
             s.best_value = s.best_violation = s.lowest = float("inf")
             s.best_point, s.highest, s.improved = None, float("-inf"), s.told
@@ -209,8 +211,9 @@ class Search:
     @property
     def evaluations(self) -> int:
         """How many evaluations were told."""
-        waiting = 0 if self.question is None else int(self.answers.done.sum()) + self.answers.again
-        return self.state.told + waiting
+        if self.question is None:
+            return self.state.told
+        return self.state.told + len(self.answers) - self.answers.missing + self.answers.again
 
 
 def as_answer(value: Any) -> Answer:

@@ -97,6 +97,5 @@ class Interruption:
         return f"interrupted by {self.asked or 'Ctrl-C'}; the best so far is kept"
 
 
-def clock() -> float:
-    """Seconds, for limits and progress; only ever compared with itself."""
-    return time.perf_counter()
+clock = time.perf_counter
+"""Seconds, for limits and progress; only ever compared with itself."""
