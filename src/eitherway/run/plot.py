@@ -50,6 +50,7 @@ def draw_history(axes: Axes, values: np.ndarray, status: np.ndarray, best: np.nd
     axes.set_ylabel("value")
     known = np.flatnonzero((status == 0) & np.isfinite(values))
     if not len(known):
+        axes.set_yticks([])
         axes.text(0.5, 0.5, "nothing had a value", transform=axes.transAxes, ha="center", va="center", color=INK)
         _failures(axes, np.flatnonzero(status != 0))
         return
@@ -63,7 +64,7 @@ def draw_history(axes: Axes, values: np.ndarray, status: np.ndarray, best: np.nd
         alpha=faint,
         markersize=5,
         markeredgewidth=0,
-        rasterized=len(shown) > 600,
+        rasterized=len(shown) > 250,
         label="every value",
     )
     finite = np.flatnonzero(np.isfinite(best))
