@@ -25,6 +25,17 @@ def order(standings: np.ndarray) -> np.ndarray:
     return np.lexsort((standings[:, 1], standings[:, 0]))
 
 
+def copies(space: Space, points: np.ndarray) -> np.ndarray:
+    """(P,) whether the row is the same call as one before it."""
+    seen: set[bytes] = set()
+    found = np.zeros(len(points), bool)
+    for i, row in enumerate(space.snap(points) if len(space.discrete) else points):
+        call = row.tobytes()
+        found[i] = call in seen
+        seen.add(call)
+    return found
+
+
 def converged(space: Space, points: np.ndarray, standings: np.ndarray) -> bool:
     """Whether no difference is left to step by: in the points (P, D), or in what they were told (P, 2)."""
     (violation, low), (most, high) = standings.min(0).tolist(), standings.max(0).tolist()

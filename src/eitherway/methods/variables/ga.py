@@ -1,0 +1,124 @@
+"""A genetic algorithm for mixed variables: parents compete, children blend and mutate, the better half stays."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from eitherway.base.errors import MethodError
+from eitherway.methods.codec import state
+from eitherway.methods.protocol import Method, Question, Told
+from eitherway.methods.variables._population import converged, copies, fresh, order
+from eitherway.methods.variables._quasi import Quasi, quasi
+from eitherway.methods.variables._variation import blended, mutated, rounded
+
+if TYPE_CHECKING:
+    from eitherway.base.keys import Key
+    from eitherway.space.space import Space
+
+
+@state
+class GAState:
+    """A population, best first once it is known, and where new ones come from.
+
+    `points` (P, D), `standings` (P, 2); `known` is False when the next question is the population itself.
+    """
+
+    points: np.ndarray
+    standings: np.ndarray
+    known: bool
+    sequence: Quasi
+    drawn: int
+
+
+@dataclass(frozen=True)
+class GA(Method["GAState"]):
+    """A (mu + lambda) genetic algorithm, mu = lambda; tournaments of two; no two members are the same call.
+
+    Reals: simulated binary crossover (Deb & Agrawal 1995) and polynomial mutation (Deb & Goyal 1996). Whole numbers:
+    the same crossover of their coordinates, rounded to a cell up or down by chance, and steps of cells of geometric
+    size (Rudolph 1994). Options: exchanged between parents, and changed to any other. How many columns of a child
+    mutate is drawn from a heavy tail (Doerr et al. 2017). A population that
+    has converged starts anew, `growth` times larger. Columns that do not take part are handed on.
+
+    Args:
+        population: rows, 4 or more; None: 10 + D / 2 (at most 50).
+        crossover: chance that a pair of parents is blended.
+        crossover_eta, mutation_eta: the higher, the nearer children are to their parents.
+        growth: the factor from one population to the next, up to 200 rows.
+    """
+
+    population: int | None = None
+    crossover: float = 0.9
+    crossover_eta: float = 5.0
+    mutation_eta: float = 20.0
+    growth: float = 1.5
+
+    def __post_init__(self) -> None:
+        if self.population is not None and not (isinstance(self.population, int) and self.population >= 4):
+            raise MethodError(f"GA got population={self.population!r}; expected 4 or more rows (two pairs), or None")
+        if not 0 <= self.crossover <= 1:
+            raise MethodError(f"GA got crossover={self.crossover!r}; expected a chance from 0 to 1")
+        for name, low in (("crossover_eta", 0), ("mutation_eta", 0), ("growth", 1)):
+            if not getattr(self, name) >= low:
+                raise MethodError(f"GA got {name}={getattr(self, name)!r}; expected {low} or more")
+
+    def init(self, space: Space, key: Key) -> GAState:
+        sequence = quasi(space.columns, key.numpy("sequence"))
+        P = max(self.population or min(10 + space.columns // 2, 50), len(space.starts))
+        return self._fresh(space, key, sequence, 0, P, space.starts)
+
+    def _fresh(self, space: Space, key: Key, sequence: Quasi, drawn: int, P: int, first: np.ndarray) -> GAState:
+        """A population of P rows that is not known yet; `first` (K, D) are its first rows."""
+        points = fresh(space, first, P, sequence, drawn, key.numpy("population"))
+        points[len(first) :] = space.snap(points[len(first) :])
+        return GAState(
+            points=points,
+            standings=np.full((P, 2), np.inf),
+            known=False,
+            sequence=sequence,
+            drawn=drawn + P - len(first),
+        )
+
+    def ask(self, state: GAState, space: Space, key: Key) -> Question:
+        x = state.points
+        if not state.known:
+            return Question(x)
+        P = len(x)
+        generator = key.numpy("children")
+        # rows are sorted, so the lower index of two wins its tournament
+        first, second = (generator.random((2, 2, (P + 1) // 2)) * P).astype(np.int64).min(0)
+        blends = space.kinds != "choice"
+        pair = blended(x[first], x[second], blends, self.crossover, self.crossover_eta, generator)
+        children = np.concatenate(pair)[:P]
+        if len(space.discrete):
+            children = rounded(space, children, generator)
+        known = copies(space, np.concatenate([x, children]))[P:]
+        # sqrt(12): an open column's draws have deviation 1; so has a box of that width
+        reach = np.where(np.isfinite(space.upper - space.lower), 1.0, math.sqrt(12))
+        children = mutated(space, children, reach, self.mutation_eta, known, generator)
+        children = np.where(children < space.lower, 2 * space.lower - children, children)
+        children = np.where(children > space.upper, 2 * space.upper - children, children)
+        return Question(space.clip(children))
+
+    def tell(self, state: GAState, space: Space, question: Question, told: Told, key: Key) -> GAState:
+        standings = told.standings()
+        P = len(state.points)
+        if state.known:
+            # children first: of equals the newer one stays, so that a population can cross a plateau
+            points = np.concatenate([question.points, state.points])
+            standings = np.concatenate([standings, state.standings])
+            standings[copies(space, points)] = np.inf
+            best = order(standings)[:P]
+            state.points, state.standings = points[best], standings[best]
+            if converged(space, state.points, state.standings):
+                P = min(math.ceil(self.growth * P), max(200, P))
+                return self._fresh(space, key, state.sequence, state.drawn, P, space.starts[:0])
+        else:
+            best = order(standings)
+            state.points, state.standings = state.points[best], standings[best]
+        state.known = not told.moved
+        return state

@@ -1,0 +1,192 @@
+"""What is true of the genetic algorithm alone: its operators against their formulas, its survivors, mixed columns."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from eitherway.base.errors import MethodError
+from eitherway.base.keys import Key
+from eitherway.methods.protocol import Told
+from eitherway.methods.variables import _variation as vary
+from eitherway.methods.variables._population import copies
+from eitherway.methods.variables.ga import GA
+from eitherway.space.space import Space, as_space
+from eitherway.space.variables import Choice, Integer, Real
+
+BOX = as_space([(-5, 5)] * 5)
+MIXED = Space(n=Integer(0, 20), c=Choice(["a", "b", "c", "d"]), x=Real(-1, 1), y=Real(1e-4, 1, scale="log"))
+
+
+def _told(values, **more) -> Told:
+    values = np.asarray(values, float)
+    return Told(values, np.isnan(values).astype(int), **more)
+
+
+def _run(method, space, cost, turns, seed=0, each=lambda state, question: None):
+    key, best = Key(seed), np.inf
+    state = method.init(space, key)
+    for turn in range(turns):
+        question = method.ask(state, space, key.at(turn))
+        values = np.array([cost(x) for x in question.points])
+        each(state, question)
+        best = min(best, np.nanmin(values))
+        state = method.tell(state, space, question, _told(values), key.at(turn))
+    return state, best
+
+
+def _sphere(x):
+    return float(((x - 0.3) ** 2).sum())
+
+
+def _mixed(point):
+    v = MIXED.decode(point[None])[0]
+    return (v["n"] - 13) ** 2 + 3.0 * (v["c"] != "c") + (v["x"] - 0.5) ** 2 + (np.log10(v["y"]) + 2) ** 2
+
+
+def test_children_spread_as_simulated_binary_crossover_says():
+    eta = 5.0
+    beta = vary.spread_factors(np.random.default_rng(0).random(20_000), eta)
+
+    def distribution(b):  # the integral of Deb & Agrawal 1995, eqs. 10-11
+        return np.where(b <= 1, b ** (eta + 1) / 2, 1 - np.maximum(b, 1e-9) ** -(eta + 1) / 2)
+
+    assert stats.kstest(beta, distribution).pvalue > 0.01
+
+
+def test_two_children_keep_the_mean_of_their_parents_column_by_column():
+    rng = np.random.default_rng(0)
+    a, b = rng.random((50, 4)), rng.random((50, 4))
+    first, second = vary.blended(a, b, np.ones(4, bool), 0.9, 5.0, rng)
+    assert (first + second) / 2 == pytest.approx((a + b) / 2)
+
+
+def test_options_are_exchanged_but_never_blended():
+    rng = np.random.default_rng(0)
+    a, b = np.zeros((500, 2)), np.ones((500, 2))
+    first, second = vary.blended(a, b, np.array([True, False]), 1.0, 5.0, rng)
+    assert set(first[:, 1]) == {0.0, 1.0}
+    assert (first[:, 1] + second[:, 1] == 1).all()
+    assert abs(first[:, 1].mean() - 0.5) < 0.09  # four standard deviations
+    assert len(np.unique(first[:, 0])) > 200
+
+
+def test_steps_of_a_mutation_are_polynomial():
+    steps = vary.polynomial_steps(np.random.default_rng(0).random(20_000), 20.0)
+    assert np.abs(steps).max() < 1
+    # Deb & Goyal 1996: the share of steps that reach no further than d is 1 - (1 - d)^(eta + 1)
+    assert stats.kstest(np.abs(steps), lambda d: 1 - (1 - d) ** 21).pvalue > 0.01
+    assert abs((steps > 0).mean() - 0.5) < 0.015
+
+
+def test_steps_of_whole_numbers_are_geometric_of_both_signs():
+    steps = vary.two_sided(0.5, (20_000,), np.random.default_rng(0))
+    counts = np.bincount(np.abs(steps), minlength=5)[:5] / 20_000
+    assert counts == pytest.approx([0, 0.5, 0.25, 0.125, 0.0625], abs=0.015)
+    assert abs((steps > 0).mean() - 0.5) < 0.015
+
+
+def test_how_many_columns_mutate_has_a_heavy_tail():
+    k = vary.heavy_tailed(20, 20_000, np.random.default_rng(0))
+    shares = np.arange(1, 11) ** -1.5
+    assert np.bincount(k, minlength=11)[1:] / 20_000 == pytest.approx(shares / shares.sum(), abs=0.015)
+    assert (vary.heavy_tailed(1, 10, np.random.default_rng(0)) == 1).all()
+
+
+def test_rounding_is_right_in_the_mean():
+    space = Space(n=Integer(0, 9))
+    points = np.full((20_000, 1), (4 + 0.5 + 0.3) / 10)  # three tenths of the way from 4 to 5
+    cells = space.cells(vary.rounded(space, points, np.random.default_rng(0)))
+    assert set(cells.ravel()) == {4, 5}
+    assert cells.mean() == pytest.approx(4.3, abs=0.015)
+
+
+def test_a_forced_mutation_changes_something():
+    points = MIXED.snap(MIXED.sample(300, np.random.default_rng(0)))
+    changed = vary.mutated(MIXED, points, np.ones(4), 20.0, np.ones(300, bool), np.random.default_rng(1))
+    assert (changed != points).any(1).all()
+
+
+def test_copies_are_found_by_what_is_called():
+    space = Space(n=Integer(0, 1), x=Real(0, 1))
+    points = np.array([[0.1, 0.5], [0.4, 0.5], [0.6, 0.5], [0.1, 0.25], [0.2, 0.5]])
+    assert copies(space, points).tolist() == [False, True, False, False, True]
+
+
+def test_the_best_of_parents_and_children_stay_and_no_two_are_the_same_call():
+    key, method = Key(0), GA(population=8)
+    state = method.init(MIXED, key)
+    for turn in range(25):
+        question = method.ask(state, MIXED, key.at(turn))
+        values = np.array([_mixed(x) for x in question.points])
+        everyone = np.concatenate([values, state.standings[:, 1]])
+        population = len(state.points)
+        state = method.tell(state, MIXED, question, _told(values), key.at(turn))
+        if len(state.points) != population:
+            break  # it has begun anew
+        assert state.standings[0, 1] == everyone.min()
+        assert (np.diff(state.standings[:, 1]) >= 0).all()
+        assert not copies(MIXED, state.points).any()
+
+
+def test_only_ranks_matter():
+    asked: list[list[np.ndarray]] = [[], []]
+    for asks, cost in zip(asked, (_sphere, lambda x: np.exp(_sphere(x)))):
+        _run(GA(), BOX, cost, 30, each=lambda _, q, asks=asks: asks.append(q.points.copy()))
+    assert all((a == b).all() for a, b in zip(*asked))
+
+
+def test_it_comes_near_the_bottom_of_a_sphere():
+    # the largest of 40 seeds was 1.5e-5
+    _, best = _run(GA(), BOX, _sphere, 150)
+    assert best < 1e-3
+
+
+def test_mixed_columns_are_searched_together():
+    # the largest of 40 seeds was 2e-5
+    _, best = _run(GA(), MIXED, _mixed, 150)
+    assert best < 1e-2
+
+
+def test_bits_are_found_one_by_one():
+    space = Space(**{f"b{i}": Choice([0, 1]) for i in range(16)})
+    _, best = _run(GA(), space, lambda x: float((space.cells(x[None]) == 0).sum()), 80)
+    assert best == 0
+
+
+def test_an_open_column_is_searched_beyond_its_first_draws():
+    space = Space(x=Real(), y=Real(0))
+    _, best = _run(GA(), space, lambda p: float((p[0] - 8) ** 2 + (p[1] - 5) ** 2), 200)
+    assert best < 1e-2  # the largest of 40 seeds was 8e-6
+
+
+def test_after_the_cost_has_moved_the_population_is_asked_again():
+    key, method = Key(0), GA()
+    state, _ = _run(method, BOX, _sphere, 5)
+    question = method.ask(state, BOX, key.at(5))
+    values = np.array([_sphere(x) for x in question.points])
+    state = method.tell(state, BOX, question, _told(values, moved=True), key.at(5))
+    population = state.points.copy()
+    question = method.ask(state, BOX, key.at(6))
+    assert (question.points == population).all()
+    state = method.tell(state, BOX, question, _told(values + 100), key.at(6))
+    assert sorted(state.standings[:, 1]) == sorted(values + 100)
+
+
+def test_a_population_that_has_converged_starts_anew_and_larger():
+    sizes: list[int] = []
+    _run(GA(population=6), BOX, lambda x: 1.0, 6, each=lambda state, _: sizes.append(len(state.points)))
+    assert sizes == [6, 6, 9, 9, 14, 14]
+
+
+@pytest.mark.parametrize(
+    "setting, message",
+    [
+        ({"population": 3}, "population=3; expected 4 or more rows"),
+        ({"crossover": 2.0}, "crossover=2.0; expected a chance from 0 to 1"),
+        ({"mutation_eta": -1}, "mutation_eta=-1; expected 0 or more"),
+        ({"growth": 0.5}, "growth=0.5; expected 1 or more"),
+    ],
+)
+def test_a_wrong_setting_says_what_was_expected(setting, message):
+    with pytest.raises(MethodError, match=message):
+        GA(**setting)
