@@ -20,6 +20,7 @@ EXAGGERATION = 4.0  # the lean as drawn; 12 degrees would hardly be seen
 METRE = 34.0  # pixels of the map
 _SMOOTH = 3
 
+_METRE_LINE, _FIFTH_LINE = "#ece9e1", "#dcd8cd"
 _PAPER, _GROUND, _SKY, _ROAD = "#ffffff", "#e9e6df", "#f4f7fa", "#f7f6f2"
 _SKIN, _SHIRT, _TROUSERS, _HELMET = "#e0ac87", BEST, "#3c4654", COLOURS[4]
 
@@ -54,8 +55,9 @@ def frame(
     displacement: float = 0.0,
     goal: bool = False,
     wheelbase: float = 1.11,
+    width: int = WIDTH,
 ) -> np.ndarray:
-    """The picture (300, 560, 3), uint8.
+    """The picture, (300, 560, 3) uint8 or as much smaller as `width` asks.
 
     Args:
         lean: rad, positive to the left.
@@ -67,12 +69,33 @@ def frame(
         displacement: of the rider, as a share of the largest.
         goal: whether to point at the goal.
         wheelbase: m.
+        width: pixels.
     """
     canvas = _Canvas(WIDTH, HEIGHT)
     _draw_map(canvas, steer, heading, np.asarray(trail, dtype=np.float64)[-4000:], goal, wheelbase)
     _draw_behind(canvas, lean, steer, displacement)  # over the part of the trail that left the map
     _draw_words(canvas, lean, seconds, torque, displacement)
-    return canvas.pixels()
+    return canvas.pixels(width)
+
+
+def palette() -> list[tuple[int, int, int]]:
+    """The colours of a picture and what smoothing mixes of them: few, so that a moving picture stays small."""
+    grounds = [_rgb(name) for name in (_PAPER, _GROUND, _SKY, _ROAD)]
+    shapes = [_rgb(name) for name in (INK, _TROUSERS, BEST, BAD, COLOURS[2], COLOURS[4], _SKIN, FAINT)]
+    mixed = [_mix(ground, shape, share) for shape in shapes for ground in grounds[:1] for share in (0.35, 0.7)]
+    mixed += [_mix(_rgb(BEST), _rgb(INK), 0.5), _mix(_rgb(_SKIN), _rgb(BEST), 0.5), _mix(grounds[2], _rgb(BEST), 0.5)]
+    return [*grounds, *map(_rgb, (_METRE_LINE, _FIFTH_LINE)), *shapes, *mixed]
+
+
+def _rgb(name: str) -> tuple[int, int, int]:
+    """`"#rrggbb"` as numbers."""
+    return int(name[1:3], 16), int(name[3:5], 16), int(name[5:7], 16)
+
+
+def _mix(one: tuple[int, int, int], other: tuple[int, int, int], share: float) -> tuple[int, int, int]:
+    """`share` of the other colour in the one."""
+    red, green, blue = (round(a + share * (b - a)) for a, b in zip(one, other))
+    return red, green, blue
 
 
 class _Canvas:
@@ -119,11 +142,11 @@ class _Canvas:
         """In plain pixels, y downwards."""
         self.draw.text((x * _SMOOTH, y * _SMOOTH), text, colour, _font(size * _SMOOTH), anchor)
 
-    def pixels(self) -> np.ndarray:
+    def pixels(self, width: int) -> np.ndarray:
         from PIL import Image
 
-        size = (self.image.width // _SMOOTH, self.image.height // _SMOOTH)
-        return np.array(self.image.resize(size, Image.Resampling.BOX))
+        height = round(width * self.image.height / self.image.width)
+        return np.array(self.image.resize((width, height), Image.Resampling.BOX))
 
 
 @lru_cache(maxsize=8)
@@ -141,7 +164,7 @@ def _draw_behind(canvas: _Canvas, lean: float, steer: float, displacement: float
     canvas.at(middle, floor)
     for degrees in (-12, 12):  # the lean at which it has fallen
         angle = math.radians(degrees) * EXAGGERATION
-        for k in range(11):
+        for k in range(8):
             near, far = 24 + 17 * k, 31 + 17 * k
             canvas.stroke(
                 [(near * math.sin(angle), near * math.cos(angle)), (far * math.sin(angle), far * math.cos(angle))],
@@ -209,7 +232,7 @@ def _draw_map(canvas: _Canvas, steer: float, heading: float, trail: np.ndarray, 
 
 def _grid_line(canvas: _Canvas, ends: list[tuple[float, float]], metres: int) -> None:
     """Every fifth metre a stronger one."""
-    canvas.draw.line([canvas.place(*end) for end in ends], "#dcd8cd" if metres % 5 == 0 else "#ece9e1", _SMOOTH)
+    canvas.draw.line([canvas.place(*end) for end in ends], _FIFTH_LINE if metres % 5 == 0 else _METRE_LINE, _SMOOTH)
 
 
 def _draw_goal(canvas: _Canvas, x: float, y: float, half_x: float, half_y: float) -> None:
