@@ -166,7 +166,10 @@ def main():
             import torch
 
             torch.set_num_threads(1)
-        told = {"gradients": wants_gradients(order["ask"])} if "ask" in order else _fork(order)
+        try:
+            told = {"gradients": wants_gradients(order["ask"])} if "ask" in order else _fork(order)
+        except Exception:
+            told = {"error": traceback.format_exc()}
         print(json.dumps(told), flush=True)
 
 

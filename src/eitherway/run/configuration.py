@@ -7,6 +7,7 @@ import platform
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict
+from hashlib import blake2b
 from typing import Any
 
 import numpy as np
@@ -74,25 +75,26 @@ def differences(kept: Configuration, now: Configuration) -> list[str]:
 
 
 def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
-    """(dotted name, short text) of everything inside a configuration."""
-    if isinstance(value, dict) and value and not next(iter(value)).startswith("@number"):
+    """(dotted name, short text) of everything inside a configuration, without the words of its notation."""
+    if isinstance(value, dict) and len(value) == 1 and (tag := next(iter(value))) in ("@tuple", "@set", "@number"):
+        yield from _leaves(value[tag], name)
+    elif isinstance(value, dict) and "@array" in value:
+        dtype, shape, items = value["@array"]
+        yield name, _short(f"{json.dumps(items)} of shape {tuple(shape)} and type {dtype}")
+    elif isinstance(value, dict):
         for key, inside in value.items():
-            # words of the notation are left out of the names
-            quiet = key in ("variables", "@tuple", "@set") or (key == "@method" and not name)
-            yield from _leaves(inside, name if quiet else f"{name}.{key.lstrip('@')}" if name else key.lstrip("@"))
+            known = key == "variables" or (key == "@method" and "." not in name)
+            yield from _leaves(inside, name if known else f"{name}.{key.lstrip('@')}".lstrip("."))
     elif isinstance(value, list) and any(isinstance(item, (dict, list)) for item in value):
         for i, item in enumerate(value):
             yield from _leaves(item, f"{name}[{i}]")
-    else:
-        text = json.dumps(value["@number"] if isinstance(value, dict) and value else value)
-        yield name, text if len(text) <= 120 else f"{text[:80]}... ({hash_of(text)})"
+    elif value != []:
+        yield name, _short(json.dumps(value))
 
 
-def hash_of(text: str) -> str:
-    """Eight characters that tell long texts apart."""
-    from hashlib import blake2b
-
-    return blake2b(text.encode(), digest_size=4).hexdigest()
+def _short(text: str) -> str:
+    """A text that fits a message; long ones are told apart by a hash."""
+    return text if len(text) <= 120 else f"{text[:80]}... ({blake2b(text.encode(), digest_size=4).hexdigest()})"
 
 
 def _versions() -> dict[str, str]:

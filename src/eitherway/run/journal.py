@@ -63,7 +63,7 @@ class Journal:
         self._parts = self._again = 0
         self._engine = self._snapshot_took = 0.0
         self._call: int | None = None
-        self._notes, self._improved = 0, -1
+        self._logged: tuple[int, int] = (0, -1)  # notes and the last improvement that are in the file
         self._kept_reason: str | None = None
         self._same_limits = False
         self._began, self._flushed = time.time(), clock()
@@ -80,7 +80,7 @@ class Journal:
             db = self._open(run)
             replay.compare(db, self.path, self.configuration)
             replay.restore(db, self.path, run)
-            self._notes = len(run.notes)
+            self._logged = (len(run.notes), -1)
             replay.tell_again(db, self.path, run)
             self._parts = replay.unfinished(db, self.path, run)
             self._kept_reason, self._same_limits = replay.ended(db, run)
@@ -136,22 +136,18 @@ class Journal:
         if part is not None and len(rows):
             record = self._record(rows, part[1].again - self._again)
             waiting += len(record[1]) + len(record[2])
+        everything = (db, self._turns, None if part is None or record is None else (part[0], *record), snapshot)
         try:
-            if db.in_transaction:  # Ctrl-C came between two statements
-                db.execute("ROLLBACK")
-            db.execute("BEGIN IMMEDIATE")
-            self._log(db, None)
-            if self._turns:
-                db.executemany("INSERT OR REPLACE INTO turn VALUES(?, ?, ?, ?)", self._turns)
-                db.execute("DELETE FROM part WHERE turn <= ?", (self._turns[-1][0],))
-            if part is not None and record is not None:
-                db.execute("INSERT OR REPLACE INTO part VALUES(?, ?, ?, ?, ?)", (part[0], self._parts, *record))
-            if snapshot:
-                self._snapshot(db, *snapshot)
-            db.execute("COMMIT")
+            try:
+                self._commit(*everything)
+            except (sqlite3.Error, OSError) as error:
+                if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY:
+                    return  # a reader of a file without a log of its own; it all waits for the next time
+                if db.in_transaction:
+                    db.execute("ROLLBACK")
+                db.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # the log may hold the room that is missing
+                self._commit(*everything)
         except (sqlite3.Error, OSError) as error:
-            if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY:
-                return  # a reader of a file without a log of its own; it all waits for the next time
             self._broken = True
             raise store.explain(error, self.path, waiting + len(snapshot[1] if snapshot else b"")) from None
         self._turns = []
@@ -161,6 +157,27 @@ class Journal:
         if snapshot:
             self._sweep(db)
         self._flushed = clock()
+
+    def _commit(
+        self,
+        db: sqlite3.Connection,
+        turns: list[tuple[int, bytes, bytes | None, bytes]],
+        part: tuple[int, bytes, bytes, bytes] | None,
+        snapshot: tuple[int, bytes] | None,
+    ) -> None:
+        if db.in_transaction:  # Ctrl-C came between two statements
+            db.execute("ROLLBACK")
+        db.execute("BEGIN IMMEDIATE")
+        self._log(db, None)
+        if turns:
+            db.executemany("INSERT OR REPLACE INTO turn VALUES(?, ?, ?, ?)", turns)
+            db.execute("DELETE FROM part WHERE turn <= ?", (turns[-1][0],))
+        if part is not None:
+            db.execute("INSERT OR REPLACE INTO part VALUES(?, ?, ?, ?, ?)", (part[0], self._parts, *part[1:]))
+        if snapshot is not None:
+            self._snapshot(db, *snapshot)
+        db.execute("COMMIT")
+        self._logged = (len(self._run.notes), self._run.search.state.improved)
 
     def _rows(self) -> np.ndarray:
         """(n,) the answered rows of the unfinished turn that are not in the file yet."""
@@ -187,13 +204,11 @@ class Journal:
         limits = json.dumps(limits_to_plain(run.limits))
         row = (self._call, self._began, time.time(), os.getpid(), limits, reason)
         db.execute("INSERT OR REPLACE INTO call VALUES(?, ?, ?, ?, ?, ?)", row)
-        if len(run.notes) != self._notes:
+        if len(run.notes) != self._logged[0]:
             db.execute("INSERT OR REPLACE INTO run VALUES('notes', ?)", (json.dumps(run.notes),))
-            self._notes = len(run.notes)
-        if s.improved != self._improved:
+        if s.improved != self._logged[1]:
             best = plain([s.best_violation, s.best_value, None if s.best_point is None else s.best_point.tolist()])
             db.execute("INSERT OR REPLACE INTO run VALUES('best', ?)", (json.dumps(best),))
-            self._improved = s.improved
 
     # ---- snapshots --------------------------------------------------------------------------------------------------
     def _snapshot(self, db: sqlite3.Connection, turn: int, data: bytes) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sqlite3
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -185,24 +186,40 @@ def rescue(path: str | os.PathLike[str], into: str | os.PathLike[str]) -> int:
         raise JournalError(f"{new} exists already; expected the path of a new file to rescue to")
     if not path.exists():
         raise JournalError(f"there is no journal {path}; expected the journal= path of a run")
-    old = store.connect(str(path))
+    aside = new.with_name(f".{new.name}.{os.getpid()}.rescue")
     turns = 0
     try:
-        old.execute("PRAGMA query_only=ON")
+        old = store.connect(str(_whole(path, aside)))
         try:
             configuration = json.loads(old.execute("SELECT value FROM run WHERE name = 'configuration'").fetchone()[0])
+            db, _ = store.open_to_write(new, configuration)
+            db.execute("BEGIN")
+            while (row := _turn_of(old, turns)) is not None:
+                db.execute("INSERT INTO turn VALUES(?, ?, ?, ?)", row)
+                turns += 1
+            db.execute("COMMIT")
+            db.close()
         except (sqlite3.Error, TypeError, ValueError) as error:
             raise JournalError(f"nothing can be rescued from {path} ({error}): its first pages are gone") from None
-        db, _ = store.open_to_write(new, configuration)
-        db.execute("BEGIN")
-        while (row := _turn_of(old, turns)) is not None:
-            db.execute("INSERT INTO turn VALUES(?, ?, ?, ?)", row)
-            turns += 1
-        db.execute("COMMIT")
-        db.close()
+        finally:
+            old.close()
     finally:
-        old.close()
+        for left in aside.parent.glob(f"{aside.name}*"):
+            left.unlink()
     return turns
+
+
+def _whole(path: Path, aside: Path) -> Path:
+    """A copy at its full length, zeros for what is gone: SQLite opens no file that is shorter than its head says."""
+    shutil.copyfile(path, aside)
+    log = path.with_name(path.name + "-wal")
+    if log.exists():
+        shutil.copyfile(log, aside.with_name(aside.name + "-wal"))
+    with open(aside, "r+b") as file:
+        head = file.read(32)
+        size, pages = int.from_bytes(head[16:18], "big"), int.from_bytes(head[28:32], "big")
+        file.truncate(max(path.stat().st_size, (65536 if size == 1 else size) * pages))
+    return aside
 
 
 def _turn_of(db: sqlite3.Connection, turn: int) -> tuple[Any, ...] | None:

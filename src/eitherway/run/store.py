@@ -29,6 +29,8 @@ CREATE TABLE part(turn INTEGER, number INTEGER, hash BLOB, points BLOB, record B
 CREATE TABLE snapshot(turn INTEGER PRIMARY KEY, hash BLOB, state BLOB, file TEXT);
 """
 
+PATIENCE = 10.0
+"""Seconds to wait for another program that has locked the file."""
 AFRESH = "give another journal= path to start a new run"
 
 
@@ -107,7 +109,7 @@ def _held(path: Path, holder: list[str]) -> str:
 # ---- opening -------------------------------------------------------------------------------------------------------
 def connect(name: str, uri: bool = False) -> sqlite3.Connection:
     """A connection that begins and ends its transactions itself."""
-    return sqlite3.connect(name, isolation_level=None, check_same_thread=False, uri=uri, timeout=10.0)
+    return sqlite3.connect(name, isolation_level=None, check_same_thread=False, uri=uri, timeout=PATIENCE)
 
 
 def open_to_write(path: Path, configuration: dict[str, Any]) -> tuple[sqlite3.Connection, str | None]:
@@ -120,7 +122,7 @@ def open_to_write(path: Path, configuration: dict[str, Any]) -> tuple[sqlite3.Co
         left.unlink()
     if not path.exists():
         _born(path, configuration)
-    if not os.access(path, os.W_OK, effective_ids=os.access in os.supports_effective_ids):
+    if not _writable(path):
         raise JournalError(_read_only(path))
     db = connect(str(path))
     try:
@@ -263,11 +265,15 @@ def explain(error: Exception, path: Path, waiting: int = 0) -> JournalError:
 
 
 def _read_only(path: Path) -> str:
-    what = "file" if path.exists() and os.access(path.parent, os.W_OK) else "folder"
+    what = "file" if path.exists() and _writable(path.parent) else "folder"
     return (
         f"{path} cannot be written: the {what} is read-only for this user. Make it writable, or {AFRESH}; "
         "Journal.read(path) shows what is kept in it"
     )
+
+
+def _writable(path: Path) -> bool:
+    return os.access(path, os.W_OK, effective_ids=os.access in os.supports_effective_ids)
 
 
 def _free(path: Path) -> int:
