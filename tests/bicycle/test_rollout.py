@@ -171,9 +171,9 @@ def test_a_whipple_ride_draws_its_speed_from_its_seed():
 def test_one_rider_meets_many_seeds_and_many_riders_one():
     assert kernel.rollout(RIDER, np.arange(5), horizon=10).steps.shape == (5,)
     assert kernel.rollout(np.zeros((3, 8)), 1, horizon=10).steps.shape == (3,)
-    with pytest.raises(ModelError, match="3 riders and 2 seeds: expected one seed a rider"):
+    with pytest.raises(ModelError, match=" seeds: expected one seed a rider, or one of either"):
         kernel.rollout(np.zeros((3, 8)), [1, 2])
-    with pytest.raises(ModelError, match="seeds of dtype float64: expected whole numbers"):
+    with pytest.raises(ModelError, match="seeds of dtype .*: expected whole numbers"):
         kernel.rollout(np.zeros((1, 8)), [1.5])
 
 
@@ -186,10 +186,10 @@ def test_one_rider_meets_many_seeds_and_many_riders_one():
         ({"integrator": "implicit"}, r"integrator='implicit' is not known. Did you mean semi_implicit\?"),
         ({"gyro": "screw"}, r"gyro='screw' is not known. Did you mean skew\?"),
         ({"levels": "continous"}, r"levels='continous' is not known. Did you mean continuous\?"),
-        ({"noise": -0.01}, "noise=-0.01: expected metres, 0 or more"),
+        ({"noise": -0.01}, ": expected metres, 0 or more; 0.02"),
         ({"speed": 0.0}, "speed=0.0: expected metres per second above 0"),
         ({"speed": (1.0, 2.0)}, "only the Whipple bicycle takes a range of speeds"),
-        ({"horizon": 0}, "horizon=0: expected a whole number of steps"),
+        ({"horizon": 0}, ": expected a whole number of steps of 0.01 s"),
         ({"task": "goal"}, r"weights of shape \(1, 8\) do not fit Linear.*expected \(riders, 10\)"),
     ],
 )
@@ -200,9 +200,9 @@ def test_bad_settings_say_what_was_expected(rollout, given, message):
 
 def test_tracks_too_large_to_keep_are_refused_with_a_way_out(monkeypatch):
     monkeypatch.setattr(kernel, "MAX_TRACK_BYTES", 1000)
-    with pytest.raises(ModelError, match="record=1 would keep 100 states.*record=8 or a shorter horizon"):
+    with pytest.raises(ModelError, match=" or a shorter horizon keeps fewer"):
         kernel.rollout(RIDER, [0], horizon=100, record=1)
-    with pytest.raises(ModelError, match="record=-1: expected 0"):
+    with pytest.raises(ModelError, match=r": expected 0 \(no tracks\) or how many steps apart"):
         kernel.rollout(RIDER, [0], record=-1)
 
 
@@ -237,3 +237,15 @@ def test_polynomials_are_the_functions_they_stand_for():
     found = [lanes._atan2(v, u) for u, v in zip(3 * np.cos(angles), 3 * np.sin(angles))]
     np.testing.assert_allclose(found, np.arctan2(np.sin(angles), np.cos(angles)), rtol=0, atol=1e-15)
     assert lanes._atan2(0.0, 0.0) == 0
+
+
+def test_threads_ride_side_by_side():
+    """The lock of the interpreter is free during a ride: rides in four threads are those of one."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    weights = riders(64, {})
+    alone = kernel.rollout(weights, np.arange(64), horizon=2000)
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda k: kernel.rollout(weights, np.arange(64), horizon=2000), range(8)))
+    for rides in together:
+        np.testing.assert_array_equal(rides.steps, alone.steps)
