@@ -211,7 +211,7 @@ def test_a_name_that_is_no_variable_is_told_with_the_nearest():
         command("echo {lrr}")(lr=1)
     with pytest.raises(ew.CostError, match="names no variable, so every point would be the same"):
         command("echo 1").check(["lr"])
-    with pytest.raises(ew.CostError, match="names a, b, and there is one lone variable"):
+    with pytest.raises(ew.CostError, match=", and there is one lone variable; name one only"):
         command("echo {a} {b}").check(None)
 
 

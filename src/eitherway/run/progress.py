@@ -103,9 +103,14 @@ class Line:
     def _each(self, run: Run, now: float) -> float:
         """Wall-clock seconds an evaluation, workers together; the first ones are left out once there are others."""
         since, before = self._first or (self._started, 0)
-        if run.judged - before >= max(5, before):
+        if self._settled(run):
             return (now - since) / (run.judged - before)
         return (now - self._started) / max(run.judged, 1)
+
+    def _settled(self, run: Run) -> bool:
+        """Whether enough came after the first answers, which paid for imports and compilers, too."""
+        before = self._first[1] if self._first else 0
+        return run.judged - before >= max(5, before)
 
     def _foresee(self, run: Run, now: float) -> None:
         """Says once, early, how long the whole will take, if that is long."""
@@ -114,7 +119,7 @@ class Line:
             return
         self._forecast = True
         each = self._each(run, now)
-        alone = each * min(workers, run.judged)
+        alone = each * min(workers, max(run.judged, 1))
         left = run.limits.budget - run.search.evaluations
         total = elapsed + alone * left / workers
         where = f" on {workers} workers" if workers > 1 else ""
@@ -140,8 +145,8 @@ class Line:
         parts = [f"{done:,} of {budget:,}", "no value yet" if value is None else f"best {run.problem.sign * value:.6g}"]
         if run.judged:
             each = self._each(run, now)
-            parts.append(f"{_three(each)} each")
-            if run.reason is None:
+            parts.append(f"{_three(each * min(_workers(run), run.judged))} each")
+            if run.reason is None and (self._settled(run) or elapsed > LONG):
                 left = each * (budget - done)
                 if run.limits.seconds is not None:
                     left = min(left, max(0.0, run.limits.seconds - elapsed))
