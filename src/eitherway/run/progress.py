@@ -115,7 +115,7 @@ class Line:
     def _foresee(self, run: Run, now: float) -> None:
         """Says once, early, how long the whole will take, if that is long."""
         workers, elapsed = _workers(run), now - self._started
-        if run.judged < 3 * workers and elapsed < LONG:
+        if not self._settled(run) and elapsed < LONG:
             return
         self._forecast = True
         each = self._each(run, now)
