@@ -43,20 +43,17 @@ def test_a_mutant_towards_oneself_is_the_textbook_rand_1_bin_step():
     x = rng.random((P, D))
     base, a, b = (x[rng.permutation(P)] for _ in range(3))
     F, CR = np.full(P, 0.7), np.full(P, 0.4)
-    child = parts.crossed(parts.mutants(base, base, a, b, F), x, CR, np.random.default_rng(1))
-    draws = np.random.default_rng(1).random((P, D + 1))
+    cross = rng.random((P, D))
+    child = parts.crossed(parts.mutants(base, base, a, b, F), x, CR, cross)
     for i in range(P):  # Storn & Price 1997, as it is written there
-        forced = int(draws[i, D] * D)
         for j in range(D):
-            crosses = draws[i, j] < 0.4 or j == forced
+            crosses = cross[i, j] < 0.4
             wanted = base[i, j] + 0.7 * (a[i, j] - b[i, j]) if crosses else x[i, j]
             assert child[i, j] == pytest.approx(wanted, abs=1e-15)
 
 
 def test_partners_differ_from_the_row_and_from_each_other_and_are_drawn_evenly():
-    rng = np.random.default_rng(0)
-    drawn = [parts.partners(5, 3, rng) for _ in range(4000)]
-    r1, r2 = np.array([d[0] for d in drawn]), np.array([d[1] for d in drawn])
+    r1, r2 = parts.partners(4000, 5, 3, np.random.default_rng(0))
     rows = np.arange(5)
     assert (r1 != rows).all()
     assert (r2 != rows).all()
@@ -67,21 +64,44 @@ def test_partners_differ_from_the_row_and_from_each_other_and_are_drawn_evenly()
         assert (np.abs(np.delete(np.bincount(r2[:, i], minlength=8), i) - expected) < 95).all()
 
 
-def test_f_is_cauchy_above_zero_and_cr_normal_as_if_drawn_again_until_they_fit():
-    F, CR = parts.remembered(np.array([[0.3], [0.4]]), 20_000, np.random.default_rng(0))
-    again = 0.3 + 0.1 * np.random.default_rng(1).standard_cauchy(60_000)
-    again = np.minimum(again[again > 0], 1.0)
-    assert stats.ks_2samp(F, again).pvalue > 0.01
+def test_f_and_cr_lie_about_what_worked():
+    turns = [parts.draws(Key(0).at(turn), 50, 25, 4, 8) for turn in range(400)]
+    memory = np.repeat([[0.5], [0.4]], 8, axis=1)
+    F, CR = np.concatenate([parts.remembered(memory, d.cells, d.about) for d in turns], axis=1)
+    unlimited = F < 1
+    assert stats.kstest(F[unlimited], _mirrored_cauchy(0.5)).pvalue > 0.01
+    assert unlimited.mean() == pytest.approx(_mirrored_cauchy(0.5, share=True), abs=0.01)
     assert stats.kstest(CR, stats.norm(0.4, 0.1).cdf).pvalue > 0.01
-    assert F.min() > 0
-    assert F.max() <= 1
+
+
+def _mirrored_cauchy(m, share=False):
+    """The distribution of |m + 0.1 Cauchy| below 1, or its share below 1."""
+    cauchy = stats.cauchy(m, 0.1)
+    below = cauchy.cdf(1) - cauchy.cdf(-1)
+    return below if share else lambda x: (cauchy.cdf(x) - cauchy.cdf(-x)) / below
+
+
+def test_one_column_at_least_always_crosses_each_equally_often():
+    cross = np.concatenate([parts.draws(Key(0).at(turn), 10, 5, 5, 8).cross for turn in range(300)])
+    assert ((cross < 0).sum(1) == 1).all()
+    assert (np.abs((cross < 0).sum(0) - 600) < 90).all()  # four standard deviations
+
+
+def test_draws_are_the_same_in_whatever_order_turns_are_asked():
+    forwards = [parts.draws(Key(3).at(turn), 8, 4, 5, 8) for turn in range(40)]
+    parts._block.cache_clear()
+    for turn in reversed(range(40)):
+        again = parts.draws(Key(3).at(turn), 8, 4, 5, 8)
+        assert all((a == b).all() for a, b in zip(forwards[turn], again))
+    assert (forwards[0].cross != forwards[1].cross).any()
+    assert (forwards[15].cross != forwards[16].cross).any()
 
 
 def test_the_memory_keeps_the_weighted_lehmer_mean():
-    weights, worked = np.array([0.25, 0.75]), np.array([[0.5, 1.0], [0.0, 0.8]])
     F = (0.25 * 0.25 + 0.75) / (0.25 * 0.5 + 0.75)  # eq. 7
-    assert parts.lehmer(weights, worked) == pytest.approx([F, 0.8])
-    assert (parts.lehmer(weights, np.zeros((2, 2))) == 0).all()
+    assert parts.lehmer([0.5, 1.5], [0.5, 1.0]) == pytest.approx(F)
+    assert parts.lehmer([0.5, 1.5], [0.0, 0.8]) == pytest.approx(0.8)
+    assert parts.lehmer([1.0], [0.0]) == 0
 
 
 def test_a_turn_writes_the_memory_with_what_gained_weighted_by_the_gain():
@@ -89,14 +109,15 @@ def test_a_turn_writes_the_memory_with_what_gained_weighted_by_the_gain():
     state = method.init(BOX, key)
     state = method.tell(state, BOX, method.ask(state, BOX, key), _told(np.arange(6.0)), key)
     question = method.ask(state, BOX, key.at(1))
-    F, CR = question.notes
+    F, CR, slots = question.notes
+    parents = state.points.copy()
     values = np.array([9.0, 0.0, 9.0, 0.0, 9.0, 9.0])  # rows 1 and 3 gain 1 and 3
     state = method.tell(state, BOX, question, _told(values), key.at(1))
-    w, f, cr = np.array([0.25, 0.75]), F[[1, 3]], CR[[1, 3]]
+    w, f, cr = np.array([0.25, 0.75]), F[[1, 3]], np.clip(CR[[1, 3]], 0, 1)
     assert state.memory[:, 0] == pytest.approx([(w * f**2).sum() / (w * f).sum(), (w * cr**2).sum() / (w * cr).sum()])
     assert state.slot == 1
     assert (state.points[[1, 3]] == question.points[[1, 3]]).all()
-    assert len(state.archive) == 2
+    assert (state.pool[6 + slots[3]] == parents[3]).all()
 
 
 def test_composed_parameters_do_not_notice_a_monotone_change_of_the_cost():

@@ -1,61 +1,121 @@
-"""The parts of differential evolution: its two controls of F and CR, partners, mutants, crossover, bounds."""
+"""The parts of differential evolution: its draws, partners, the controls of F and CR, crossover, options."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from functools import lru_cache
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 if TYPE_CHECKING:
+    from eitherway.base.keys import Key
     from eitherway.space.space import Space
 
 SETS = np.array([[1.0, 1.0, 0.8], [0.1, 0.9, 0.2]])
 """F and CR of composite DE (Wang, Cai & Zhang 2011): wide steps, of few or most columns, and fine ones of few."""
 
 
-def remembered(memory: np.ndarray, P: int, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """F (P,) and CR (P,) about what worked: Cauchy about M_F, above 0 and cut at 1; normal about M_CR, within [0, 1].
+class Draws(NamedTuple):
+    """The chance of one turn: each (P,), but `cross` (P, D)."""
 
-    Source: SHADE (Tanabe & Fukunaga 2013), eqs. 1-2. An F that is not above 0 is drawn again there; here the Cauchy
-    distribution above 0 is drawn from directly, which is the same.
-
-    Args:
-        memory: (2, H), M_F and M_CR.
-        P: how many.
-        generator: draws them.
-    """
-    u = generator.random((2, P))
-    m_f, m_cr = memory[:, (u[0] * memory.shape[1]).astype(np.int64)]
-    nothing = 0.5 - np.arctan(10 * m_f) / np.pi  # the share of the distribution below 0
-    F = np.minimum(m_f + 0.1 * np.tan(np.pi * (nothing + (1 - nothing) * u[1] - 0.5)), 1.0)
-    CR = np.minimum(np.maximum(m_cr + 0.1 * generator.standard_normal(P), 0.0), 1.0)
-    return F, CR
+    cells: np.ndarray  # of the memory
+    sets: np.ndarray  # of SETS
+    about: np.ndarray  # (2, P): Cauchy about M_F, normal about M_CR
+    best: np.ndarray  # in [0, 1), which of the best
+    r1: np.ndarray
+    r2: np.ndarray
+    cross: np.ndarray  # in [0, 1); -1 in the column that always crosses
+    slots: np.ndarray  # where in the archive a replaced parent goes
 
 
-def lehmer(weights: np.ndarray, worked: np.ndarray) -> np.ndarray:
-    """(2,) weighted Lehmer means of the F and CR (2, n) that worked: the next cell of the memory.
-
-    Source: L-SHADE (Tanabe & Fukunaga 2014), eqs. 7-9; weights (n,) are positive.
-    """
-    weighted = worked * weights
-    return (weighted * worked).sum(1) / np.maximum(weighted.sum(1), 1e-12)  # 1e-12: every CR that worked was 0
+def draws(key: Key, P: int, archived: int, D: int, memories: int) -> Draws:
+    """What chance decides this turn. Turns are drawn together: a small population's draws cost more than its steps."""
+    together = max(1, min(16, 8192 // (P * (D + 8))))
+    block = _block(key.at(key.turn - key.turn % together), together, P, archived, D, memories)
+    return block[key.turn % together]
 
 
-def partners(P: int, others: int, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """r1 (P,) below P and r2 (P,) below P + others: of row i, neither is i, and they differ."""
-    u = generator.random((2, P))
+@lru_cache(maxsize=8)
+def _block(key: Key, T: int, P: int, archived: int, D: int, memories: int) -> list[Draws]:
+    """T turns of draws, a pure function of its arguments."""
+    generator = key.numpy(f"steps of {P}")  # the size is named: a population begun anew within the block draws afresh
+    u = generator.random((4, T, P))
+    about = np.stack([generator.standard_cauchy((T, P)), generator.standard_normal((T, P))], axis=1)
+    r1, r2 = partners(T, P, archived, generator)
+    cross = generator.random((T, P, D))
+    np.put_along_axis(cross, (u[2, ..., None] * D).astype(np.int64), -1.0, axis=2)
+    columns = (
+        (u[0] * memories).astype(np.int64),
+        (u[1] * 3).astype(np.int64),
+        0.1 * about,
+        generator.random((T, P)),
+        r1,
+        r2,
+        cross,
+        (u[3] * archived).astype(np.int64),
+    )
+    return [Draws(*turn) for turn in zip(*columns)]
+
+
+def partners(T: int, P: int, archived: int, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """r1 (T, P) below P and r2 (T, P) below P + archived: of row i, neither is i, and they differ."""
+    u = generator.random((2, T, P))
     i = np.arange(P)
     r1 = (u[0] * (P - 1)).astype(np.int64)
     r1 += r1 >= i
-    r2 = (u[1] * (P + others - 2)).astype(np.int64)
+    r2 = (u[1] * (P + archived - 2)).astype(np.int64)
     r2 += r2 >= np.minimum(i, r1)
     r2 += r2 >= np.maximum(i, r1)
     return r1, r2
 
 
+def remembered(memory: np.ndarray, cells: np.ndarray, about: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """F (P,) and CR (P,) about what worked: Cauchy about M_F, in [0, 1]; normal about M_CR.
+
+    Source: SHADE (Tanabe & Fukunaga 2013), eqs. 1-2. An F below 0 is mirrored, where SHADE draws again; CR is left
+    as it is drawn, since below 0 and above 1 it crosses as 0 and 1 do.
+
+    Args:
+        memory: (2, H), M_F and M_CR.
+        cells: (P,) below H.
+        about: (2, P) draws about 0.
+    """
+    drawn = memory.take(cells, axis=1)
+    drawn += about
+    return np.minimum(np.abs(drawn[0]), 1.0), drawn[1]
+
+
+def lehmer(gains: list[float], worked: list[float]) -> float:
+    """The mean of what worked, weighted by the gains and by itself. Source: L-SHADE (Tanabe & Fukunaga 2014), eqs. 7-9.
+
+    >>> lehmer([1.0, 3.0], [0.5, 1.0])
+    0.9285714285714286
+    """
+    first = sum(w * x for w, x in zip(gains, worked))
+    return sum(w * x * x for w, x in zip(gains, worked)) / first if first > 0 else 0.0
+
+
 def mutants(x: np.ndarray, best: np.ndarray, a: np.ndarray, b: np.ndarray, F: np.ndarray) -> np.ndarray:
     """(P, D) current-to-pbest/1: x + F (best - x) + F (a - b). Source: JADE (Zhang & Sanderson 2009), eq. 6."""
-    return x + F[:, None] * (best - x + a - b)
+    mutant = best - x
+    mutant += a
+    mutant -= b
+    mutant *= F[:, None]
+    mutant += x
+    return mutant
+
+
+def crossed(mutant: np.ndarray, x: np.ndarray, CR: np.ndarray, cross: np.ndarray) -> np.ndarray:
+    """(P, D) binomial crossover: from the mutant where the draw `cross` (P, D) is below CR (Storn & Price 1997)."""
+    return np.where(cross < CR[:, None], mutant, x)
+
+
+def inside(space: Space, points: np.ndarray, parents: np.ndarray) -> np.ndarray:
+    """(P, D) a coordinate beyond a bound goes half way from its parent to that bound. Source: JADE, section III."""
+    clipped = space.clip(points)
+    if clipped.tobytes() == points.tobytes():  # a quarter of the time that a comparison takes
+        return points
+    return np.where(clipped != points, (parents + clipped) / 2, points)
 
 
 def unordered(
@@ -76,21 +136,6 @@ def unordered(
     columns = np.flatnonzero(space.kinds == "choice")
     u = generator.random((4, len(x), len(columns)))
     cells_a, cells_b = space.cells(a)[:, columns], space.cells(b)[:, columns]
-    taken = np.where(u[0] < F[:, None], best[:, columns], x[:, columns])
+    taken = np.where(u[0] < F[:, None], np.broadcast_to(best, x.shape)[:, columns], x[:, columns])
     taken = np.where((cells_a != cells_b) & (u[1] < F[:, None]), a[:, columns], taken)
     mutant[:, columns] = np.where(u[2] < 1 / space.columns, u[3], taken)
-
-
-def crossed(mutant: np.ndarray, x: np.ndarray, CR: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """(P, D) binomial crossover: from the mutant with chance CR a column, one at least (Storn & Price 1997)."""
-    P, D = x.shape
-    u = generator.random((P, D + 1))
-    take = u[:, :D] < CR[:, None]
-    take[np.arange(P), (u[:, D] * D).astype(np.int64)] = True
-    return np.where(take, mutant, x)
-
-
-def inside(space: Space, points: np.ndarray, parents: np.ndarray) -> np.ndarray:
-    """(P, D) a coordinate beyond a bound goes half way from its parent to that bound. Source: JADE, section III."""
-    points = np.where(points < space.lower, (parents + space.lower) / 2, points)
-    return np.where(points > space.upper, (parents + space.upper) / 2, points)

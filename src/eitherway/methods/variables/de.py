@@ -14,10 +14,10 @@ from eitherway.methods.protocol import Method, Question, Told, better
 from eitherway.methods.variables._difference import (
     SETS,
     crossed,
+    draws,
     inside,
     lehmer,
     mutants,
-    partners,
     remembered,
     unordered,
 )
@@ -34,20 +34,26 @@ if TYPE_CHECKING:
 class DEState:
     """A population, what it was told, and what has worked.
 
-    `points` (P, D), `standings` (P, 2); `known` is False when the next question is the population itself; `archive`
-    (A, D) parents that were replaced; `memory` (2, H) F and CR that worked, `slot` the next cell to write;
-    `sequence`, `drawn` where new populations come from; `idle` turns without any gain.
+    `pool` (P + A, D) the population, then parents that were replaced; `standings` (P, 2); `plain` whether every row has
+    a value and no violation; `known` is False when the next question is the population itself; `memory` (2, H) F and CR
+    that worked, `slot` the next cell to write; `sequence`, `drawn` where new populations come from; `idle` turns
+    without any gain.
     """
 
-    points: np.ndarray
+    pool: np.ndarray
     standings: np.ndarray
+    plain: bool
     known: bool
-    archive: np.ndarray
     memory: np.ndarray
     slot: int
     sequence: Quasi
     drawn: int
     idle: int
+
+    @property
+    def points(self) -> np.ndarray:
+        """(P, D) the population, a view."""
+        return self.pool[: len(self.standings)]
 
 
 @dataclass(frozen=True)
@@ -99,12 +105,14 @@ class DE(Method["DEState"]):
         return self._fresh(space, key, sequence, 0, P, space.starts)
 
     def _fresh(self, space: Space, key: Key, sequence: Quasi, drawn: int, P: int, first: np.ndarray) -> DEState:
-        """A population of P rows that is not known yet; `first` (K, D) are its first rows."""
+        """A population of P rows that is not known yet; `first` (K, D) are its first rows, and stand in for parents."""
+        points = fresh(space, first, P, sequence, drawn, key.numpy("population"))
+        archived = np.arange(round(self.archive * P)) % P
         return DEState(
-            points=fresh(space, first, P, sequence, drawn, key.numpy("population")),
+            pool=np.concatenate([points, points[archived]]),
             standings=np.full((P, 2), np.inf),
+            plain=False,
             known=False,
-            archive=np.zeros((0, space.columns)),
             memory=np.repeat([[0.3], [0.5]], self.memories, axis=1),
             slot=0,
             sequence=sequence,
@@ -113,62 +121,78 @@ class DE(Method["DEState"]):
         )
 
     def ask(self, state: DEState, space: Space, key: Key) -> Question:
-        x = state.points
+        pool, (P, _) = state.pool, state.standings.shape
+        x = pool[:P]
         if not state.known:
             return Question(x)
-        P = len(x)
-        generator = key.numpy("children")
+        d = draws(key, P, len(pool) - P, space.columns, self.memories)
         if self.control == "sets" or (self.control is None and len(space.discrete)):
-            F, CR = SETS[:, generator.integers(3, size=P)]
+            F, CR = SETS[:, d.sets]
         else:
-            F, CR = remembered(state.memory, P, generator)
-        share = max(1, round(self.best_share * P))
-        best = x[order(state.standings)[(generator.random(P) * share).astype(np.int64)]]
-        r1, r2 = partners(P, len(state.archive), generator)
-        a, b = x[r1], np.concatenate([x, state.archive])[r2]
+            F, CR = remembered(state.memory, d.cells, d.about)
+        share = round(self.best_share * P)
+        if share <= 1:
+            best = x[state.standings[:, 1].argmin() if state.plain else order(state.standings)[0]]
+        else:
+            best = x[order(state.standings)[(d.best * share).astype(np.int64)]]
+        a, b = pool.take(d.r1, axis=0), pool.take(d.r2, axis=0)
         mutant = mutants(x, best, a, b, F)
-        if len(space.discrete):
-            unordered(space, mutant, x, best, a, b, F, generator)
-        children = inside(space, crossed(mutant, x, CR, generator), x)
-        if len(space.discrete):
-            children = apart(space, children, x, generator)
-        return Question(space.clip(children), notes=(F, CR))
+        if not len(space.discrete):
+            return Question(inside(space, crossed(mutant, x, CR, d.cross), x), notes=(F, CR, d.slots))
+        generator = key.numpy("cells")
+        unordered(space, mutant, x, best, a, b, F, generator)
+        children = inside(space, crossed(mutant, x, CR, d.cross), x)
+        return Question(space.clip(apart(space, children, x, generator)), notes=(F, CR, d.slots))
 
     def tell(self, state: DEState, space: Space, question: Question, told: Told, key: Key) -> DEState:
-        standings = told.standings()
+        plain = told.violations is None and not told.status.any()
         if not state.known:
-            state.standings = standings
-            state.known = not told.moved
+            state.standings, state.plain, state.known = told.standings(), plain, not told.moved
             return state
-        gained = better(standings, state.standings)
-        if gained.any():
+        # a tie is taken, so that a population can cross a plateau
+        if plain and state.plain:
+            new, old = told.values, state.standings[:, 1]
+            rows = (new <= old).nonzero()[0]
+            gains = [a - b for a, b in zip(old[rows].tolist(), new[rows].tolist())]
+        else:
+            standings = told.standings()
+            rows = (~better(state.standings, standings)).nonzero()[0]
+            gains = [_gain(*a, *b) for a, b in zip(state.standings[rows].tolist(), standings[rows].tolist())]
+        if any(gains):
             state.idle = 0
-            self._learn(state, standings, gained, question.notes, key)
+            self._learn(state, gains, [part[rows].tolist() for part in question.notes[:2]])
         else:
             state.idle += 1
-        # a tie is taken, so that a population can cross a plateau
-        taken = ~better(state.standings, standings)
-        state.points[taken] = question.points[taken]
-        state.standings[taken] = standings[taken]
+        if len(rows):
+            P = len(state.standings)
+            if len(state.pool) > P:
+                state.pool[P + question.notes[2][rows]] = state.pool[rows]
+            state.pool[rows] = question.points[rows]
+            if plain and state.plain:
+                state.standings[rows, 1] = told.values[rows]
+            else:
+                state.standings[rows] = told.standings()[rows]
+                state.plain = bool(np.isfinite(state.standings[:, 1]).all() and not state.standings[:, 0].any())
         state.known = not told.moved
-        if state.idle >= self.patience or converged(space, state.points, state.standings):
-            P = min(math.ceil(self.growth * len(state.points)), max(200, len(state.points)))
+        # 8: the look costs as much as a step, and a converged population loses little by waiting
+        if state.idle >= self.patience or (
+            (state.idle or key.turn % 8 == 0) and converged(space, state.points, state.standings)
+        ):
+            P = len(state.standings)
+            P = min(math.ceil(self.growth * P), max(200, P))
             return self._fresh(space, key, state.sequence, state.drawn, P, space.starts[:0])
         return state
 
-    def _learn(self, state: DEState, standings: np.ndarray, gained: np.ndarray, notes: tuple, key: Key) -> None:
-        """Writes the memory and the archive: what the rows that gained were made with, and the parents they beat."""
-        with np.errstate(invalid="ignore"):  # inf - inf, where both failed a constraint without a value
-            gains = state.standings[gained] - standings[gained]
-        gains = np.where(gains[:, 0] > 0, gains[:, 0], gains[:, 1])
-        if not np.isfinite(gains).all():
-            gains = np.ones(len(gains))
-        total = gains.sum()
-        weights = gains / total if 0 < total < np.inf else np.full(len(gains), 1 / len(gains))
-        state.memory[:, state.slot] = lehmer(weights, np.stack(notes)[:, gained])
+    def _learn(self, state: DEState, gains: list[float], worked: list[list[float]]) -> None:
+        """Writes what the rows that gained were made with into the next cell of the memory."""
+        if not math.isfinite(sum(gains)):  # from a failure or an infinite value: each counts alike
+            gains = [float(gain > 0) for gain in gains]
+        state.memory[0, state.slot] = lehmer(gains, worked[0])
+        state.memory[1, state.slot] = lehmer(gains, [min(max(x, 0.0), 1.0) for x in worked[1]])
         state.slot = (state.slot + 1) % self.memories
-        archive = np.concatenate([state.archive, state.points[gained]])
-        room = round(self.archive * len(state.points))
-        if len(archive) > room:
-            archive = archive[np.sort(key.numpy("archive").permutation(len(archive))[:room])]
-        state.archive = archive
+
+
+def _gain(violation: float, value: float, new_violation: float, new_value: float) -> float:
+    """What a row gained: violation as long as that differs, then value; 0 for a tie, of failures too."""
+    gain = violation - new_violation if violation != new_violation else value - new_value
+    return gain if gain > 0 else 0.0
