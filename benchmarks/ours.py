@@ -10,6 +10,9 @@ from benchmarks.coco import Problem
 from benchmarks.rivals import Solver
 
 METHODS = ("RandomSearch", "GA", "PSO", "DE", "CMAES", "SQP", "Auto")
+STARTED = ("CMAES", "SQP", "Auto")
+"""Methods that begin at one point: they are given the uniform start, as the rivals of their kind are."""
+
 MIXED = ("RandomSearch", "GA", "PSO", "DE", "CMAES", "Auto")
 
 
@@ -31,6 +34,14 @@ def _space(problem: Problem) -> Any:
     return ew.Space(**whole, **reals)
 
 
+def _as_called(problem: Problem, start: np.ndarray) -> Any:
+    """(D,) as the cost is called: an array, or named values with integers as integers."""
+    if not problem.integers:
+        return start
+    whole = {f"z{i}": round(float(v)) for i, v in enumerate(start[: problem.integers])}
+    return whole | {f"x{i}": float(v) for i, v in enumerate(start[problem.integers :])}
+
+
 def solver(name: str) -> Solver:
     """A solver that calls `ew.minimize` with that method."""
 
@@ -40,7 +51,10 @@ def solver(name: str) -> Solver:
         def named(**values: float) -> float:
             return problem(np.array([*values.values()], float))
 
-        cost = named if problem.integers else problem
-        ew.minimize(cost, _space(problem), method(name), budget=problem.ledger.left, seed=seed, progress=None)
+        cost, space, left = named if problem.integers else problem, _space(problem), problem.ledger.left
+        given = _as_called(problem, start) if name in STARTED else None
+        result = ew.minimize(cost, space, method(name), budget=left, seed=seed, start=given, progress=None)
+        if result.interrupted:  # it returns its best when it is asked to stop; a benchmark has to stop, too
+            raise KeyboardInterrupt
 
     return solve
