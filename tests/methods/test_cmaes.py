@@ -8,7 +8,7 @@ from eitherway.base.errors import MethodError
 from eitherway.base.keys import Key
 from eitherway.methods import codec
 from eitherway.methods.protocol import FAILED, OK, Told
-from eitherway.methods.variables._gaussian import rates, shares
+from eitherway.methods.variables._gaussian import mirrored, rates, shares
 from eitherway.methods.variables._restarts import first_run, next_run
 from eitherway.methods.variables.cmaes import CMAES
 from eitherway.space.space import Space
@@ -51,9 +51,11 @@ def test_told_the_same_points_it_follows_the_cmaes_package():
     method, D = CMAES(), 5
     state = method.init(OPEN, Key(3))
     P = state.run.population
+    r = rates(P, D)
     theirs = CMA(mean=np.zeros(D), sigma=0.2, cov=25 * np.eye(D), population_size=P, seed=1)
     # they leave the 1/4 out of c_mu (eq. 58), which moves the negative weights too, and count turns from 1, not 0
-    theirs._cmu, theirs._weights, theirs._g = rates(P, D).c_mu, rates(P, D).weights, -1
+    theirs._cmu, theirs._weights, theirs._g = r.c_mu, r.positive + r.negative, -1
+    theirs._mu_eff = r.worth  # their points are not mirrored
     for state, question, values in turns(method, OPEN, ellipsoid, 60, seed=3):
         theirs.tell([(x.copy(), v) for x, v in zip(question.points, values)])
         g = state.normal
@@ -73,7 +75,7 @@ def test_the_rates_are_those_of_pycma():
         es = cma.CMAEvolutionStrategy(np.zeros(D), 0.3, {"verbose": -9})
         r = rates(es.popsize, D)
         theirs = es.sp.weights
-        np.testing.assert_allclose(r.weights[: es.popsize // 2], theirs.positive_weights, rtol=1e-12)
+        np.testing.assert_allclose(r.positive[: es.popsize // 2], theirs.positive_weights, rtol=1e-12)
         assert r.mu_eff == pytest.approx(theirs.mueff)
         assert (r.c_c, r.c_mu) == pytest.approx((es.sp.cc, es.sp.cmu))
 
@@ -107,10 +109,10 @@ def test_a_shift_of_an_open_space_shifts_every_mean_and_changes_nothing_else():
     plain = Space(Array((3,)))
 
     def shifted(points):
-        return (((np.array(space.decode(points)) - offset) / 2) ** 2).sum(1)
+        return (((np.array(space.decode(points)) - offset) / 2 - 0.7) ** 2).sum(1)
 
     for (a, _, _), (b, _, _) in zip(
-        turns(CMAES(), space, shifted, 30), turns(CMAES(), plain, lambda x: (x**2).sum(1), 30)
+        turns(CMAES(), space, shifted, 30), turns(CMAES(), plain, lambda x: ((x - 0.7) ** 2).sum(1), 30)
     ):
         np.testing.assert_allclose(a.normal.mean, b.normal.mean, atol=1e-9)
 
@@ -129,14 +131,36 @@ def test_an_optimum_on_or_near_the_bounds_is_found(optimum):
     assert reached < 1e-8
 
 
-def test_equal_rows_weigh_the_same_and_all_together_as_much_as_before():
+def test_equal_rows_take_their_places_in_row_order():
     r = rates(8, 5)
-    positive, negative, worth = shares(told([3, 1, 1, 1, 5, 5, 7, 9]), r)
-    assert positive[1] == positive[2] == positive[3]
-    assert negative[4] == negative[5]
-    assert positive.sum() == pytest.approx(1)
-    assert (positive + negative).sum() == pytest.approx(r.weights.sum())
-    assert worth > r.mu_eff
+    positive, negative = shares(told([3, 1, 1, 1, 5, 5, 7, 9]), r)
+    np.testing.assert_array_equal(positive + negative, (r.positive + r.negative)[[3, 0, 1, 2, 4, 5, 6, 7]])
+
+
+@pytest.mark.parametrize("P, D", [(8, 5), (9, 5), (7, 2), (40, 3), (4, 1), (6, 20), (1, 3)])
+def test_mirrored_points_are_opposite_and_at_right_angles(P, D):
+    z, half = mirrored(np.random.default_rng(0), P, D), (P + 1) // 2
+    np.testing.assert_array_equal(z[half:], -z[: P - half])
+    block = z[: min(half, D)]
+    np.testing.assert_allclose(block @ block.T, np.diag((block**2).sum(1)), atol=1e-12)
+
+
+def test_each_mirrored_point_alone_is_standard_normal():
+    rng = np.random.default_rng(0)
+    z = np.stack([mirrored(rng, 8, 3) for _ in range(20_000)])
+    for row in (0, 3, 5):
+        # five standard errors of 20 000 draws: of a mean 0.035, of a covariance 0.05, of a fourth moment 0.35
+        np.testing.assert_allclose(z[:, row].mean(0), 0, atol=0.035)
+        np.testing.assert_allclose(np.cov(z[:, row].T), np.eye(3), atol=0.05)
+        assert (z[:, row] ** 4).mean() == pytest.approx(3, abs=0.35)
+
+
+@pytest.mark.parametrize("P", [4, 7, 8, 20])
+def test_a_mean_step_that_tells_nothing_is_as_long_as_the_paths_take_it_for(P):
+    rng, r = np.random.default_rng(1), rates(P, 5)
+    squares = [((rng.permutation(r.positive) @ mirrored(rng, P, 5)) ** 2).sum() for _ in range(6000)]
+    # the standard error of the mean is about 1.5 %
+    assert np.mean(squares) * r.worth / 5 == pytest.approx(1, abs=0.06)
 
 
 def test_where_nothing_can_be_told_apart_the_step_size_drifts_no_more_than_by_chance():
@@ -149,10 +173,10 @@ def test_where_nothing_can_be_told_apart_the_step_size_drifts_no_more_than_by_ch
 
 def test_a_failed_row_repels_but_never_attracts():
     status = [OK, FAILED, FAILED, FAILED, FAILED, FAILED, FAILED, FAILED]
-    positive, negative, _ = shares(told([1.0] + [np.nan] * 7, status), rates(8, 5))
+    positive, negative = shares(told([1.0] + [np.nan] * 7, status), rates(8, 5))
     assert positive[0] > 0
     assert (positive[1:] == 0).all()
-    assert (negative[1:] < 0).all()
+    assert (negative[-4:] < 0).all()
 
 
 def test_it_searches_beside_a_region_where_every_point_fails():
@@ -283,4 +307,14 @@ def test_infinite_values_are_values():
     def cost(points):
         return np.where(points[:, 0] > 0.6, np.inf, sphere(points))
 
-    assert sphere(CMAES().recommend(last(turns(CMAES(), BOX, cost, 100)))[None])[0] < 1e-6
+    assert sphere(CMAES().recommend(last(turns(CMAES(), BOX, cost, 60)))[None])[0] < 1e-6
+
+
+def test_after_a_restart_the_centre_of_the_better_run_is_recommended():
+    states = [state for state, _, _ in turns(CMAES(), BOX, lambda x: np.floor(1e9 * sphere(x)), 200)]
+    assert states[-1].run.endings
+    assert sphere(CMAES().recommend(states[-1])[None])[0] < 1e-7
+    method, key = CMAES(), Key(0)
+    question = method.ask(states[-1], BOX, key.at(200))
+    state = method.tell(states[-1], BOX, question, told(sphere(question.points), moved=True), key.at(200))
+    assert method.recommend(state) is None

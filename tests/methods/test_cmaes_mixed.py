@@ -72,7 +72,8 @@ def test_told_the_same_points_it_follows_the_catcmawm_of_the_cmaes_package():
         cov=state.normal.covariance.copy(),
     )
     # what differs between the packages by intent is told in the test of the real columns
-    theirs._cmu, theirs._weights, theirs._g = r.c_mu, r.weights, -1
+    theirs._cmu, theirs._weights, theirs._g = r.c_mu, r.positive + r.negative, -1
+    theirs._mu_eff = r.worth
     for turn in range(40):
         theirs._delta = 1 / theirs._Delta  # ASNG, algorithm 1; theirs is a turn late
         question = method.ask(state, MIXED, key.at(turn))

@@ -19,8 +19,11 @@ from eitherway.methods.protocol import Told
 class Rates:
     """What the tutorial derives from the numbers of points and columns (table 1)."""
 
-    weights: np.ndarray  # (P,) by rank: the better half positive, summing to 1, the rest negative
+    positive: np.ndarray  # (P,) weights by rank: those of the better half, which sum to 1, then 0
+    negative: np.ndarray  # (P,) 0, then those of the worse half
+    total: float  # sum of both
     mu_eff: float
+    worth: float  # how many independent points the better half of a mirrored population is worth
     c_sigma: float
     d_sigma: float
     c_c: float
@@ -47,35 +50,50 @@ def rates(P: int, D: int) -> Rates:
     d_sigma = 1 + 2 * max(0.0, sqrt((mu_eff - 1) / (D + 1)) - 1) + c_sigma
     c_c = (4 + mu_eff / D) / (D + 4 + 2 * mu_eff / D)  # eq. 56
     length = sqrt(D) * (1 - 1 / (4 * D) + 1 / (21 * D * D))
-    weights.setflags(write=False)
+    # Without selection two of the P // 2 mirrored pairs' halves may both attract and cancel: the mean step of a cost
+    # that tells nothing is then shorter than sqrt(1 / mu_eff), by this; left alone, it would shrink sigma under noise.
+    squares, pairs = 1 / mu_eff, P // 2
+    worth = 1 / (squares - 2 * pairs * (1 - squares) / (P * (P - 1)))
+    positive, negative = np.maximum(weights, 0.0), np.minimum(weights, 0.0)
+    positive.setflags(write=False)
+    negative.setflags(write=False)
     lazy = max(1, int(1 / (10 * D * (c_1 + c_mu))))  # section B.2
-    return Rates(weights, mu_eff, c_sigma, d_sigma, c_c, c_1, c_mu, length, lazy)
+    total = float(weights.sum())
+    return Rates(positive, negative, total, mu_eff, worth, c_sigma, d_sigma, c_c, c_1, c_mu, length, lazy)
 
 
-def shares(told: Told, r: Rates) -> tuple[np.ndarray, np.ndarray, float]:
-    """What each row weighs, from its rank alone.
+def shares(told: Told, r: Rates) -> tuple[np.ndarray, np.ndarray]:
+    """(P,) positive and (P,) negative parts of what each row weighs, from its rank alone.
 
-    Equal rows share the weights of their places; a failed row never attracts, it can only repel.
-
-    Returns:
-        Positive parts (P,), negative parts (P,), and the number of points that the positive ones are worth: mu_eff,
-        or more where rows are equal, so that the paths keep their length when nothing can be told apart.
+    Equal rows take their places in row order: drawn independently of it, they are told apart by chance, and the step
+    size does not drift on a plateau. A failed row never attracts, it can only repel.
     """
     ranks = told.ranks()
-    places = ranks.astype(np.intp)
-    P = len(places)
-    distinct = len(set(ranks.tolist())) == P
-    if distinct and not told.status.any():
-        weights = r.weights[places]
-        return np.maximum(weights, 0.0), np.minimum(weights, 0.0), r.mu_eff
-    _, group = np.unique(ranks, return_inverse=True)
-    place = np.empty(P, np.intp)
-    place[ranks.argsort(kind="stable")] = np.arange(P)
-    weights, size = r.weights[place], np.bincount(group)
-    positive = (np.bincount(group, np.maximum(weights, 0.0)) / size)[group]
-    negative = (np.bincount(group, np.minimum(weights, 0.0)) / size)[group]
-    worth = max(r.mu_eff, float(1 / (positive**2).sum()))
-    return np.where(told.ok, positive, 0.0), negative, worth
+    places = np.empty(len(ranks), np.intp)
+    places[ranks.argsort(kind="stable")] = np.arange(len(ranks))
+    positive, negative = r.positive[places], r.negative[places]
+    return (positive * told.ok if told.status.any() else positive), negative
+
+
+def mirrored(rng: np.random.Generator, P: int, D: int) -> np.ndarray:
+    """(P, D) standard normal rows: the first half at right angles to each other, the second half their opposites.
+
+    Every row alone is standard normal; together they cover the directions more evenly than independent ones do.
+    Source: Wang, Emmerich and Back, Mirrored Orthogonal Sampling for Covariance Matrix Adaptation Evolution
+    Strategies, Evol. Comput. 27(4), 2019; without their pairwise selection.
+    """
+    if not P or not D:
+        return np.empty((P, D))
+    half = (P + 1) // 2
+    rows = min(half, D)
+    z = rng.standard_normal((-(-half // rows), rows, D))
+    products = z @ z.transpose(0, 2, 1)
+    lengths = np.sqrt(np.einsum("bii->bi", products))
+    products += 1e-14 * np.eye(rows)  # never singular, even for rows that happen to be parallel
+    # Gram-Schmidt: the triangular factor takes from each row what the rows before it have
+    right = np.linalg.solve(np.linalg.cholesky(products), z) * lengths[:, :, None]
+    z = right.reshape(-1, D)[:half]
+    return np.concatenate([z, -z])[:P]
 
 
 @state
@@ -115,33 +133,31 @@ def gaussian(mean: np.ndarray, sigma: float, spreads: np.ndarray) -> Gaussian:
     return Gaussian(mean.copy(), sigma, np.diag(spreads**2), np.eye(D), spreads.copy(), np.zeros(D), np.zeros(D), 0)
 
 
-def learn(g: Gaussian, y: np.ndarray, positive: np.ndarray, negative: np.ndarray, worth: float, r: Rates) -> np.ndarray:
+def learn(g: Gaussian, y: np.ndarray, positive: np.ndarray, negative: np.ndarray, r: Rates) -> np.ndarray:
     """One update of everything but the mean, in place.
 
     Args:
         y: (P, D) steps from the mean in units of sigma, distributed as N(0, covariance).
-        positive, negative, worth: as `shares` gives them.
+        positive, negative: (P,) as `shares` gives them.
 
     Returns:
         (D,) the weighted mean step, by which the caller moves the mean.
     """
     D = y.shape[1]
-    y_w = positive @ y  # eq. 41
+    y_w, z = positive @ y, g.whitened(y)  # eq. 41
     g.turns += 1
     g.path_sigma *= 1 - r.c_sigma
-    g.path_sigma += sqrt(r.c_sigma * (2 - r.c_sigma) * worth) * (g.basis @ ((y_w @ g.basis) / g.scales))  # eq. 43
+    g.path_sigma += g.basis @ (positive @ z * sqrt(r.c_sigma * (2 - r.c_sigma) * r.worth))  # eq. 43
     length = sqrt(float(g.path_sigma @ g.path_sigma))
-    short = length / sqrt(1 - (1 - r.c_sigma) ** (2 * (g.turns + 1))) < (1.4 + 2 / (D + 1)) * r.length
+    short = length / sqrt(1 - (1 - r.c_sigma) ** (2 * g.turns)) < (1.4 + 2 / (D + 1)) * r.length
     g.path_c *= 1 - r.c_c
     if short:
-        g.path_c += sqrt(r.c_c * (2 - r.c_c) * worth) * y_w  # eq. 45
-    z = g.whitened(y)
+        g.path_c += sqrt(r.c_c * (2 - r.c_c) * r.worth) * y_w  # eq. 45
     # eq. 46: a step that repels counts with the length it should have had; 1e-8: as if no step were shorter
     w = positive + negative * (D / (np.einsum("ij,ij->i", z, z) + 1e-8))
-    decay = 1 - r.c_1 - r.c_mu * float(positive.sum() + negative.sum())
+    decay = 1 - r.c_1 - r.c_mu * r.total
     g.covariance *= decay if short else decay + r.c_1 * r.c_c * (2 - r.c_c)
-    rows = np.concatenate([y, g.path_c[None]])
-    g.covariance += (rows.T * np.append(r.c_mu * w, r.c_1)) @ rows  # eq. 47
+    g.covariance += (y.T * (r.c_mu * w)) @ y + (r.c_1 * g.path_c)[:, None] * g.path_c  # eq. 47
     g.sigma *= exp(min(1.0, r.c_sigma / r.d_sigma * (length / r.length - 1)))  # eq. 44; at most e-fold a turn
     if g.turns % r.lazy == 0:
         decompose(g)
@@ -149,7 +165,6 @@ def learn(g: Gaussian, y: np.ndarray, positive: np.ndarray, negative: np.ndarray
 
 
 def decompose(g: Gaussian) -> None:
-    """Brings basis and scales up to date with the covariance."""
-    g.covariance = (g.covariance + g.covariance.T) / 2
+    """Brings basis and scales up to date with the covariance, of which the lower triangle counts."""
     values, g.basis = np.linalg.eigh(g.covariance)
     g.scales = np.sqrt(np.maximum(values, 1e-20))

@@ -13,7 +13,7 @@ import numpy as np
 
 from eitherway.methods.codec import state
 from eitherway.methods.variables._categories import Categories, categories, draw, follow
-from eitherway.methods.variables._gaussian import Gaussian, Rates, learn
+from eitherway.methods.variables._gaussian import Gaussian, Rates, learn, mirrored
 from eitherway.methods.variables._margin import Margin, centre, correct, margin
 from eitherway.space.space import Space
 
@@ -64,7 +64,7 @@ def mixed(space: Space, mean: np.ndarray) -> Mixed:
 def draw_points(m: Mixed, g: Gaussian, space: Space, P: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """P points (P, D), clipped, and the whole coordinates (P, I) as they were before."""
     plan = layout(space)
-    steps = g.steps(rng.standard_normal((P, len(plan.normal))))
+    steps = g.steps(mirrored(rng, P, len(plan.normal)))
     steps[:, plan.whole] *= m.margin.stretch
     options = draw(m.categories, plan.levels, rng.random((P, len(plan.choices))))
     points = np.full((P, space.columns), 0.5)
@@ -80,7 +80,7 @@ def learn_mixed(
     points: np.ndarray,
     whole: np.ndarray,
     starts: int,
-    weights: tuple[np.ndarray, np.ndarray, float],
+    weights: tuple[np.ndarray, np.ndarray],
     r: Rates,
 ) -> None:
     """One update of both sides, in place.

@@ -36,6 +36,7 @@ class Run:
     taken: int  # evaluations so far
     failures: int  # turns in a row in which every point failed
     history: np.ndarray  # (turns kept, 2) best and median value of the latest turns
+    feasible: bool  # whether the latest turn had a feasible row: else its values are violations
     breadth: float  # range of the values of the first turn that had any: below 0 until then
     doublings: int
     spent_large: int  # by finished large runs
@@ -44,12 +45,17 @@ class Run:
 
     def remember(self, told: Told) -> np.ndarray:
         """Notes the best and the median of a turn; gives its values (those that count), sorted."""
-        values = np.sort(_comparable(told))
+        values, self.feasible = _comparable(told)
+        values = np.sort(values)
         if self.breadth < 0:
             self.breadth = _range(values)
-        line = np.array([[values[0], values[len(values) // 2]]])
-        self.history = np.concatenate([self.history, line]) if len(self.history) else line
+        self.history = np.concatenate([self.history, values[[[0, len(values) // 2]]]])
         return values
+
+    @property
+    def median(self) -> float:
+        """The median value of the latest turn; infinite before the first, and where nothing was feasible."""
+        return float(self.history[-1, 1]) if self.feasible and len(self.history) else np.inf
 
     def forget(self) -> None:
         """Drops what compares values of different turns."""
@@ -63,40 +69,47 @@ class Run:
             g: the distribution after the latest turn.
             values: those of the latest turn that must be equal before they count as flat.
         """
-        D, P = len(g.mean), self.population
-        widest = g.sigma * float(g.scales.max(initial=0.0))
-        recent, long = 10 + 30 * D // P, 120 + 30 * D // P
+        D, P, T = len(g.mean), self.population, len(self.history)
+        scales = [g.sigma * scale for scale in g.scales.tolist()] or [1.0]
+        widest = max(scales)
         if 0 <= self.limit <= self.taken:
             return "limit"
         if not widest < 1e20:
             return "diverged"
-        if widest > 1e7 * g.sigma * float(g.scales.min(initial=np.inf)):
+        if widest > 1e7 * min(scales):
             return "condition"
-        if D and widest < 1e-11 and g.sigma * float(np.abs(g.path_c).max()) < 1e-11:
+        if widest < 1e-11 and g.sigma * float(np.abs(g.path_c).max()) < 1e-11:
             return "tolx"
-        T = len(self.history)
-        if recent <= T:
-            best = self.history[-recent:, 0]
-            # as pycma, but a cost whose values are tiny is given as many digits, and a huge one no more than it has
-            least = max(1e-11 * min(1.0, self.breadth), 1e-15 * abs(float(best[-1])))
-            if _range(best) <= least and _range(values) <= least:
-                return "tolfun"
-        if long <= T:
-            third = 3 * long // 10
-            old, new = self.history[-long:][:third], self.history[-third:]
-            if T % 10 == 0 and (np.median(new, 0) >= np.median(old, 0)).all():
-                return "stagnation"
-            self.history = self.history[-long - 10 :].copy() if 2 * long < T else self.history
+        if T >= 10 + 30 * D // P and self._flat(values, 10 + 30 * D // P):
+            return "tolfun"
+        if self._tired(120 + 30 * D // P):
+            return "stagnation"
         return None
 
+    def _flat(self, values: np.ndarray, turns: int) -> bool:
+        """Whether the best values of so many turns are equal, and these, sorted ones too."""
+        last = abs(float(self.history[-1, 0]))
+        # as pycma, but a cost whose values are tiny is given as many digits, and a huge one no more than it has
+        least = max(1e-11 * min(1.0, self.breadth), 1e-15 * last if last < np.inf else 0.0)
+        return _range(values[[0, -1]]) <= least and _range(self.history[-turns:, 0]) <= least
 
-def _comparable(told: Told) -> np.ndarray:
-    """Values of the feasible rows; where there are none, the violations of those that did not fail."""
+    def _tired(self, turns: int) -> bool:
+        """Whether the latest 30 % of so many turns are no better than the first 30 %; looked at now and then."""
+        T, third = len(self.history), 3 * turns // 10
+        if T < turns + 10:
+            return False
+        self.history = self.history[10:].copy()
+        old, new = (np.sort(lines, 0)[third // 2] for lines in (self.history[:third], self.history[-third:]))
+        return bool((new >= old).all())
+
+
+def _comparable(told: Told) -> tuple[np.ndarray, bool]:
+    """Values of the feasible rows, True; where there are none, the violations of those that did not fail, False."""
     if told.violations is None:
-        return told.values if not told.status.any() else told.values[told.ok]
+        return (told.values[told.ok] if told.status.any() else told.values), True
     standings = told.standings()[told.ok]
     feasible = standings[:, 0] == 0
-    return standings[feasible, 1] if feasible.any() else standings[:, 0]
+    return (standings[feasible, 1], True) if feasible.any() else (standings[:, 0], False)
 
 
 def _range(values: np.ndarray) -> float:
@@ -107,7 +120,7 @@ def _range(values: np.ndarray) -> float:
 
 def first_run(population: int) -> Run:
     """The run a search begins with."""
-    return Run(population, "first", -1, 0, 0, np.empty((0, 2)), -1.0, 0, 0, 0, [])
+    return Run(population, "first", -1, 0, 0, np.empty((0, 2)), False, -1.0, 0, 0, 0, [])
 
 
 def next_run(run: Run, ended: str, default: int, bipop: bool, draws: np.ndarray) -> tuple[Run, float]:

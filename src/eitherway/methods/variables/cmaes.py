@@ -11,7 +11,7 @@ import numpy as np
 from eitherway.base.errors import MethodError
 from eitherway.methods.codec import state
 from eitherway.methods.protocol import Method, Question, Stop, Told
-from eitherway.methods.variables._gaussian import Gaussian, gaussian, learn, rates, shares
+from eitherway.methods.variables._gaussian import Gaussian, gaussian, learn, mirrored, rates, shares
 from eitherway.methods.variables._mixed import Mixed, draw_points, layout, learn_mixed, mixed
 from eitherway.methods.variables._restarts import REASONS, Run, first_run, next_run
 
@@ -30,6 +30,8 @@ class CMAESState:
     discrete: Mixed | None  # None where all columns are real
     run: Run
     over: str
+    settled: np.ndarray | None  # (D,) where the best of the finished runs ended: the one with the lowest median
+    settled_median: float
 
 
 @dataclass(frozen=True)
@@ -66,14 +68,14 @@ class CMAES(Method["CMAESState"]):
             raise MethodError(f"CMAES got restarts={self.restarts!r}; expected 'bipop', 'doubling' or 'never'")
         closed, anywhere = self._somewhere(space, key.numpy("mean"))
         start = space.starts[0] if len(space.starts) else space.clip(np.where(closed, anywhere, 0.0))
-        return CMAESState(*self._cloud(space, closed, start, 1.0), first_run(self._default(space)), "")
+        return CMAESState(*self._cloud(space, closed, start, 1.0), first_run(self._default(space)), "", None, np.inf)
 
     def ask(self, state: CMAESState, space: Space, key: Key) -> Question:
         """A population drawn from the cloud; in the very first turn the starts, and fewer drawn."""
         g, starts = state.normal, self._starts(state, space)
         P, rng = max(state.run.population - len(starts), 0), key.numpy("points")
         if state.discrete is None:
-            points = space.clip(g.mean + g.sigma * g.steps(rng.standard_normal((P, space.columns))))
+            points = space.clip(g.mean + g.sigma * g.steps(mirrored(rng, P, space.columns)))
             return Question(np.concatenate([starts, points]) if len(starts) else points)
         points, whole = draw_points(state.discrete, g, space, P, rng)
         if len(starts):
@@ -97,18 +99,24 @@ class CMAES(Method["CMAESState"]):
             ended = run.over(g, values if state.discrete is None else values[: (len(values) + 1) // 2])
         if told.moved:
             run.forget()
+            state.settled, state.settled_median = None, np.inf
         if ended is None:
             return state
         if self.restarts == "never":
             state.over = ended
             return state
+        if run.median < state.settled_median:
+            state.settled, state.settled_median = self._centre(state), run.median
         rng = key.numpy("restart")
         state.run, factor = next_run(run, ended, self._default(space), self.restarts == "bipop", rng.random(2))
         state.normal, state.discrete = self._cloud(space, *self._somewhere(space, rng), factor)
         return state
 
     def recommend(self, state: CMAESState) -> np.ndarray | None:
-        """The centre of the cloud: better than the best point seen where the cost is noisy."""
+        """The centre of the best cloud so far: better than the best point seen where the cost is noisy."""
+        return self._centre(state) if state.run.median < state.settled_median else state.settled
+
+    def _centre(self, state: CMAESState) -> np.ndarray:
         return (state.normal.mean if state.discrete is None else state.discrete.centre).copy()
 
     def stopped(self, state: CMAESState) -> Stop | None:
