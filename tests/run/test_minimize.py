@@ -101,6 +101,8 @@ def test_a_batched_cost_sees_what_single_ones_see():
 def test_a_feasible_point_beats_a_lower_infeasible_one():
     result = ew.minimize(costs.bowl, BOX, "randomsearch", budget=300, constraints=[lambda x: 0.5 - x[0]], progress=None)
     assert result.best[0] >= 0.5 and not result.notes
+    best = result.history["best"]
+    assert best[-1] == result.value and (np.diff(best[~np.isnan(best)]) <= 0).all()
     outcome = ew.minimize(
         lambda x: ew.Outcome(costs.bowl(x), {"right": 0.5 - x[0]}, {"size": abs(x[0])}),
         BOX,

@@ -44,7 +44,7 @@ def clock(monkeypatch):
 def watched(clock, seconds_each: float, n: int, every=10.0, workers=1, sign=1.0, **limits):
     """What an outlet hears of a run whose n evaluations take so long each; a tick after every one, and between."""
     search = ew.Search(as_space({"x": (-1.0, 1.0)}), "randomsearch")
-    pool: Any = SimpleNamespace(_workers=[None] * workers) if workers > 1 else None
+    pool: Any = SimpleNamespace(count=workers) if workers > 1 else None
     run: Any = SimpleNamespace(
         search=search, problem=SimpleNamespace(sign=sign), limits=Limits(**limits), pool=pool, judged=0, reason=None
     )

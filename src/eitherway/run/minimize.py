@@ -62,27 +62,14 @@ def minimize(
     Raises:
         SpaceError, MethodError, CostError, JournalError: what was given, what was expected, how to mend it.
 
-    >>> minimize(lambda x: (x - 2) ** 2, (Real(-5, 5)), budget=200, progress=None).best  # doctest: +ELLIPSIS
-    2.0...
+    >>> import eitherway as ew
+    >>> result = ew.minimize(lambda x: (x - 2) ** 2, ew.Real(-5, 5), budget=200, progress=None)
+    >>> round(result.best, 3)
+    2.0
     """
-    return _optimize(
-        1.0,
-        cost,
-        space,
-        method,
-        budget,
-        target,
-        seconds,
-        stall,
-        seed,
-        start,
-        workers,
-        timeout,
-        journal,
-        constraints,
-        callbacks,
-        progress,
-    )
+    search, problem = _begin(1.0, cost, space, method, seed, start, constraints)
+    limits = Limits(budget, target, seconds, stall, 1.0)
+    return _move(search, problem, limits, workers, timeout, journal, callbacks, progress)
 
 
 def maximize(
@@ -104,24 +91,9 @@ def maximize(
     progress: Progress = "auto",
 ) -> Result:
     """`minimize`, the other way up: values, target, progress and pictures keep the sign of the score."""
-    return _optimize(
-        -1.0,
-        score,
-        space,
-        method,
-        budget,
-        target,
-        seconds,
-        stall,
-        seed,
-        start,
-        workers,
-        timeout,
-        journal,
-        constraints,
-        callbacks,
-        progress,
-    )
+    search, problem = _begin(-1.0, score, space, method, seed, start, constraints)
+    limits = Limits(budget, None if target is None else -target, seconds, stall, -1.0)
+    return _move(search, problem, limits, workers, timeout, journal, callbacks, progress)
 
 
 def iterate(
@@ -139,34 +111,23 @@ def iterate(
     ...     if step.value < 1e-6:
     ...         break
     """
-    search = Search(from_signature(cost) if space is None else space, method, seed, start=start)
-    run = Run(search, Problem(cost, search.space), Limits(budget))
+    run = Run(*_begin(1.0, cost, space, method, seed, start, ()), Limits(budget))
     run.stepping = True
     yield from run.steps()
 
 
-def _optimize(
+def _begin(
     sign: float,
     cost: Any,
     space: Any,
     method: str | Method | None,
-    budget: int,
-    target: float | None,
-    seconds: float | None,
-    stall: int | None,
     seed: int | Key,
     start: Any,
-    workers: int,
-    timeout: float | None,
-    journal: str | os.PathLike[str] | None,
     constraints: Sequence[Callable[..., Any]],
-    callbacks: Sequence[Callable[[Step], Any]],
-    progress: Progress,
-) -> Result:
-    limits = Limits(budget, None if target is None else sign * target, seconds, stall, sign)
+) -> tuple[Search, Problem]:
+    """A fresh search, and the problem it is about."""
     search = Search(from_signature(cost) if space is None else space, method, seed, start=start)
-    problem = Problem(cost, search.space, constraints, sign)
-    return _move(search, problem, limits, workers, timeout, journal, callbacks, progress)
+    return search, Problem(cost, search.space, constraints, sign)
 
 
 def resume(

@@ -36,7 +36,9 @@ class Book(Protocol):
 
 
 class Pool(Protocol):
-    """Who judges elsewhere: worker processes."""
+    """Who judges elsewhere: `count` worker processes."""
+
+    count: int
 
     def free(self) -> int: ...
     def submit(self, row: int, job: tuple[Any, ...]) -> None: ...

@@ -166,7 +166,7 @@ def _three(seconds: float) -> str:
 
 
 def _workers(run: Run) -> int:
-    return max(1, len(getattr(run.pool, "_workers", ())))
+    return 1 if run.pool is None else run.pool.count
 
 
 def _best(run: Run) -> tuple[float | None, int]:

@@ -62,7 +62,7 @@ class Workers:
             )
         if getattr(mp.current_process(), "_inheriting", False):
             raise SystemExit(1)  # a script without a guard, run again by its own worker: the parent says so
-        self.timeout = timeout
+        self.count, self.timeout = n, timeout
         self._message = (_pickled(problem), _threads())
         self._context = mp.get_context("spawn")
         self._again: deque[tuple[int, tuple[Any, ...], int]] = deque()
