@@ -15,6 +15,7 @@ from eitherway.space.variables import Choice, Integer, Real
 
 BOX = as_space([(-5, 5)] * 5)
 MIXED = Space(n=Integer(0, 20), c=Choice(["a", "b", "c", "d"]), x=Real(-1, 1), y=Real(1e-4, 1, scale="log"))
+CHANCES = vary.Chances(0.9, 5.0, 20.0)
 
 
 def _told(values, **more) -> Told:
@@ -56,18 +57,26 @@ def test_children_spread_as_simulated_binary_crossover_says():
 def test_two_children_keep_the_mean_of_their_parents_column_by_column():
     rng = np.random.default_rng(0)
     a, b = rng.random((50, 4)), rng.random((50, 4))
-    first, second = vary.blended(a, b, np.ones(4, bool), 0.9, 5.0, rng)
-    assert (first + second) / 2 == pytest.approx((a + b) / 2)
+    spread, _ = vary.spreads((1, 50, 4), (), CHANCES, rng)
+    children = vary.blended(a, b, spread[0])
+    assert (children[:50] + children[50:]) / 2 == pytest.approx((a + b) / 2)
+    assert np.abs(children[:50] - children[50:]) == pytest.approx(np.abs(a - b) * np.abs(spread[0]))
 
 
 def test_options_are_exchanged_but_never_blended():
-    rng = np.random.default_rng(0)
-    a, b = np.zeros((500, 2)), np.ones((500, 2))
-    first, second = vary.blended(a, b, np.array([True, False]), 1.0, 5.0, rng)
-    assert set(first[:, 1]) == {0.0, 1.0}
-    assert (first[:, 1] + second[:, 1] == 1).all()
-    assert abs(first[:, 1].mean() - 0.5) < 0.09  # four standard deviations
-    assert len(np.unique(first[:, 0])) > 200
+    spread, crossed = vary.spreads((1, 2000, 2), (1,), CHANCES, np.random.default_rng(0))
+    assert set(spread[..., 1].ravel()) == {-1.0, 1.0}
+    assert abs(spread[..., 1].mean()) < 0.09  # four standard deviations
+    assert len(np.unique(spread[..., 0])) > 500
+    assert crossed.mean() == pytest.approx(0.9, abs=0.03)
+
+
+def test_a_child_of_one_parent_alone_always_mutates():
+    for turn in range(50):
+        d = vary.draws(Key(0).at(turn), 10, 6, np.zeros(0, int), CHANCES)
+        mutates = d.change.any(1).reshape(2, -1)
+        assert mutates[:, (d.first == d.second)].all()
+        assert (d.steps[~d.change] == 0).all()
 
 
 def test_steps_of_a_mutation_are_polynomial():
@@ -86,10 +95,10 @@ def test_steps_of_whole_numbers_are_geometric_of_both_signs():
 
 
 def test_how_many_columns_mutate_has_a_heavy_tail():
-    k = vary.heavy_tailed(20, 20_000, np.random.default_rng(0))
+    k = vary.heavy_tailed(20, (20_000,), np.random.default_rng(0))
     shares = np.arange(1, 11) ** -1.5
     assert np.bincount(k, minlength=11)[1:] / 20_000 == pytest.approx(shares / shares.sum(), abs=0.015)
-    assert (vary.heavy_tailed(1, 10, np.random.default_rng(0)) == 1).all()
+    assert (vary.heavy_tailed(1, (10,), np.random.default_rng(0)) == 1).all()
 
 
 def test_rounding_is_right_in_the_mean():
@@ -100,10 +109,12 @@ def test_rounding_is_right_in_the_mean():
     assert cells.mean() == pytest.approx(4.3, abs=0.015)
 
 
-def test_a_forced_mutation_changes_something():
+def test_a_forced_mutation_changes_a_cell_and_no_real_column():
     points = MIXED.snap(MIXED.sample(300, np.random.default_rng(0)))
-    changed = vary.mutated(MIXED, points, np.ones(4), 20.0, np.ones(300, bool), np.random.default_rng(1))
-    assert (changed != points).any(1).all()
+    change = np.zeros(points.shape, bool)
+    changed = vary.mutated_cells(MIXED, points, change, np.ones(300, bool), np.random.default_rng(1))
+    assert (MIXED.cells(changed) != MIXED.cells(points)).any(1).all()
+    assert (changed[:, 2:] == points[:, 2:]).all()
 
 
 def test_copies_are_found_by_what_is_called():

@@ -9,12 +9,11 @@ from scipy import stats
 from eitherway.base.errors import MethodError
 from eitherway.base.keys import Key
 from eitherway.methods.protocol import Told
-from eitherway.methods.variables.pso import PSO, heard, in_ball
+from eitherway.methods.variables.pso import PSO, in_ball, topologies, unit_ball
 from eitherway.space.space import Space, as_space
 from eitherway.space.variables import Choice, Integer, Real
 
 BOX = as_space([(-5, 5)] * 4)
-NONE = np.zeros(0, int)
 
 
 def _told(values, **more) -> Told:
@@ -40,7 +39,7 @@ def _sphere(x):
 
 def test_points_in_the_ball_have_a_uniform_distance_from_its_centre():
     pull = np.tile([3.0, 0.0, 4.0], (20_000, 1))
-    offset = in_ball(pull, np.random.default_rng(0), NONE) - pull
+    offset = in_ball(pull, unit_ball(pull.shape, (), np.random.default_rng(0))) - pull
     distance = np.sqrt((offset**2).sum(1)) / 5
     assert stats.kstest(distance, "uniform").pvalue > 0.01
 
@@ -48,15 +47,14 @@ def test_points_in_the_ball_have_a_uniform_distance_from_its_centre():
 def test_points_in_the_ball_do_not_notice_how_the_axes_are_turned():
     pull = np.tile([1.0, 2.0, -2.0], (20_000, 1))
     turn = stats.special_ortho_group(3, seed=1).rvs()
-    plain = in_ball(pull, np.random.default_rng(2), NONE)
-    turned = in_ball(pull @ turn, np.random.default_rng(3), NONE) @ turn.T
+    plain = in_ball(pull, unit_ball(pull.shape, (), np.random.default_rng(2)))
+    turned = in_ball(pull @ turn, unit_ball(pull.shape, (), np.random.default_rng(3))) @ turn.T
     for axis in (*np.eye(3), np.ones(3) / math.sqrt(3), np.array([1, -1, 0]) / math.sqrt(2)):
         assert stats.ks_2samp(plain @ axis, turned @ axis).pvalue > 0.01
 
 
 def test_every_particle_hears_of_itself_and_tells_k_others_at_most():
-    rng = np.random.default_rng(0)
-    drawn = np.stack([heard(20, 3, rng) for _ in range(500)])
+    drawn = topologies(500, 20, 3, np.random.default_rng(0))
     assert drawn[:, range(20), range(20)].all()
     told = drawn.sum(2) - 1
     assert told.max() <= 3

@@ -2,14 +2,71 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from functools import lru_cache
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from eitherway.methods.variables._discrete import stepped
 
 if TYPE_CHECKING:
+    from eitherway.base.keys import Key
     from eitherway.space.space import Space
+
+
+class Chances(NamedTuple):
+    """How eager a genetic algorithm is: the chance of a crossover, and how near children stay to their parents."""
+
+    crossover: float
+    crossover_eta: float
+    mutation_eta: float
+
+
+class Draws(NamedTuple):
+    """The chance of one turn, for N pairs and their 2 N children."""
+
+    first: np.ndarray  # (N,) ranks of the parents
+    second: np.ndarray  # (N,)
+    spread: np.ndarray  # (N, D) what half the parents' difference is multiplied by
+    change: np.ndarray  # (2 N, D) whether the column mutates
+    steps: np.ndarray  # (2 N, D) in (-1, 1), 0 where it does not
+
+
+def draws(key: Key, P: int, D: int, options: np.ndarray, chances: Chances) -> Draws:
+    """What chance decides this turn. Turns are drawn together: a small population's draws cost more than its steps."""
+    together = max(1, min(16, 8192 // (P * (D + 8))))
+    start = key.at(key.turn - key.turn % together)
+    return _block(start, together, P, D, tuple(options.tolist()), chances)[key.turn % together]
+
+
+@lru_cache(maxsize=8)
+def _block(key: Key, T: int, P: int, D: int, options: tuple[int, ...], chances: Chances) -> list[Draws]:
+    """T turns of draws, a pure function of its arguments."""
+    generator = key.numpy(f"children of {P}")  # the size is named: one begun anew within the block draws afresh
+    N = (P + 1) // 2
+    # parents by rank: the lower of two wins its tournament
+    first, second = (generator.random((2, 2, T, N)) * P).astype(np.int64).min(0)
+    spread, crossed = spreads((T, N, D), options, chances, generator)
+    # a pair that is one, or does not cross, would have children like itself
+    alike = np.concatenate([~crossed | (first == second)] * 2, axis=1)
+    change = changes((T, 2 * N, D), alike, generator)
+    steps = np.where(change, polynomial_steps(generator.random(change.shape), chances.mutation_eta), 0.0)
+    return [Draws(*turn) for turn in zip(first, second, spread, change, steps)]
+
+
+def spreads(
+    shape: tuple[int, int, int], options: tuple[int, ...], chances: Chances, generator: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """(T, N, D) by what to multiply half the parents' difference, and (T, N) whether the pair crosses.
+
+    A pair crosses with the chance, and then each of its columns but the options with 1/2. All other columns are
+    exchanged with 1/2, which Deb's code leaves out: without it options would never find new company.
+    """
+    u = generator.random((3, *shape))
+    crossed = generator.random(shape[:2]) < chances.crossover
+    blends = (u[0] < 0.5) & crossed[..., None]
+    blends[..., options] = False
+    return np.where(blends, spread_factors(u[1], chances.crossover_eta), np.where(u[2] < 0.5, 1.0, -1.0)), crossed
 
 
 def spread_factors(u: np.ndarray, eta: float) -> np.ndarray:
@@ -20,19 +77,10 @@ def spread_factors(u: np.ndarray, eta: float) -> np.ndarray:
     return np.where(u < 0.5, 2 * u, 1 / (2 * (1 - u))) ** (1 / (eta + 1))
 
 
-def blended(
-    a: np.ndarray, b: np.ndarray, blends: np.ndarray, chance: float, eta: float, generator: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    """Simulated binary crossover of parents a and b (n, D): two children of each pair, with the parents' mean.
-
-    A pair crosses with the chance, and then each of the columns that blend, `blends` (D,), with 1/2. All others are
-    exchanged with 1/2, which Deb's code leaves out: without it options would never find new company.
-    """
-    u = generator.random((3, *a.shape))
-    crosses = (u[0] < 0.5) & (generator.random(len(a)) < chance)[:, None] & blends
-    half = (a - b) / 2 * np.where(crosses, spread_factors(u[1], eta), np.where(u[2] < 0.5, 1.0, -1.0))
-    middle = (a + b) / 2
-    return middle + half, middle - half
+def blended(a: np.ndarray, b: np.ndarray, spread: np.ndarray) -> np.ndarray:
+    """(2 N, D) the two children of each pair a, b (N, D): about their mean, `spread` (N, D) times as far apart."""
+    middle, half = (a + b) / 2, (a - b) * (spread / 2)
+    return np.concatenate([middle + half, middle - half])
 
 
 def rounded(space: Space, points: np.ndarray, generator: np.random.Generator) -> np.ndarray:
@@ -40,6 +88,15 @@ def rounded(space: Space, points: np.ndarray, generator: np.random.Generator) ->
     low, high = space.brackets(points)
     shaken = points + (generator.random(points.shape) - 0.5) * (high - low)
     return space.snap(np.minimum(np.maximum(shaken, space.lower), space.upper))
+
+
+def changes(shape: tuple[int, int, int], at_least_one: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """(T, P, D) which columns mutate: `heavy_tailed` many in the mean; one or more in rows of `at_least_one` (T, P)."""
+    T, P, D = shape
+    change = generator.random(shape) < (heavy_tailed(D, (T, P), generator) / D)[..., None]
+    turns, rows = at_least_one.nonzero()
+    change[turns, rows, generator.integers(D, size=len(rows))] = True
+    return change
 
 
 def polynomial_steps(u: np.ndarray, eta: float) -> np.ndarray:
@@ -54,35 +111,31 @@ def two_sided(p: float, shape: tuple[int, ...], generator: np.random.Generator) 
     return np.where(generator.random(shape) < 0.5, -size, size)
 
 
-def heavy_tailed(n: int, rows: int, generator: np.random.Generator) -> np.ndarray:
-    """(rows,) how many of n columns to change: k from 1 to max(1, n / 2) with chance ~ k^-1.5.
+def heavy_tailed(n: int, shape: tuple[int, ...], generator: np.random.Generator) -> np.ndarray:
+    """How many of n columns to change: k from 1 to max(1, n / 2) with chance ~ k^-1.5.
 
     Source: fast genetic algorithm (Doerr, Le, Makhmara & Nguyen 2017, arXiv:1703.03334), beta = 1.5.
     """
     shares = np.arange(1, max(1, n // 2) + 1) ** -1.5
-    return 1 + np.searchsorted(shares.cumsum() / shares.sum(), generator.random(rows), side="right")
+    return 1 + np.searchsorted(shares.cumsum() / shares.sum(), generator.random(shape), side="right")
 
 
-def mutated(
-    space: Space, points: np.ndarray, scale: np.ndarray, eta: float, forced: np.ndarray, generator: np.random.Generator
+def mutated_cells(
+    space: Space, points: np.ndarray, change: np.ndarray, forced: np.ndarray, generator: np.random.Generator
 ) -> np.ndarray:
-    """(P, D) points -> the same with some columns changed; k columns in the mean, k drawn per row by `heavy_tailed`.
+    """(P, D) points -> the same with some discrete columns in another cell; options become any other.
 
     Args:
-        space: reals take polynomial steps, whole numbers steps of cells, options become others.
+        space: where.
         points: (P, D).
-        scale: (D,) the largest step of a real column.
-        eta: the higher, the smaller the steps.
-        forced: (P,) rows in which one column at least must change.
-        generator: draws everything.
+        change: (P, D) which columns; others than discrete ones are left alone.
+        forced: (P,) rows in which one discrete column more changes.
+        generator: draws the steps, of geometric size.
     """
     P, D = points.shape
-    u = generator.random((2, P, D))
-    change = u[0] < (heavy_tailed(D, P, generator) / D)[:, None]
-    change[forced, generator.integers(D, size=P)[forced]] = True
-    points = np.where(change & (space.levels == 0), points + polynomial_steps(u[1], eta) * scale, points)
-    if len(space.discrete):
-        # 0.5: two cells on the mean; the tail reaches further, as the polynomial's does
-        cells = two_sided(0.5, (P, D), generator) * change * (space.levels > 0)
-        points = stepped(space, points, cells, generator)
-    return points
+    change = change & (space.levels > 1)
+    many = np.flatnonzero(space.levels > 1)
+    if len(many):
+        change[forced, many[generator.integers(len(many), size=P)][forced]] = True
+    # 0.5: two cells in the mean; the tail reaches further, as the polynomial's does
+    return stepped(space, points, two_sided(0.5, (P, D), generator) * change, generator)

@@ -13,11 +13,13 @@ from eitherway.methods.codec import state
 from eitherway.methods.protocol import Method, Question, Told
 from eitherway.methods.variables._population import converged, copies, fresh, order
 from eitherway.methods.variables._quasi import Quasi, quasi
-from eitherway.methods.variables._variation import blended, mutated, rounded
+from eitherway.methods.variables._variation import Chances, blended, draws, mutated_cells, rounded
 
 if TYPE_CHECKING:
     from eitherway.base.keys import Key
     from eitherway.space.space import Space
+
+NONE = np.zeros(0, np.int64)
 
 
 @state
@@ -45,7 +47,7 @@ class GA(Method["GAState"]):
     has converged starts anew, `growth` times larger. Columns that do not take part are handed on.
 
     Args:
-        population: rows, 4 or more; None: 10 + D / 2 (at most 50).
+        population: rows, 4 or more; None: 8 + D / 2 (at most 50), measured best for 200 D evaluations of bbob.
         crossover: chance that a pair of parents is blended.
         crossover_eta, mutation_eta: the higher, the nearer children are to their parents.
         growth: the factor from one population to the next, up to 200 rows.
@@ -68,7 +70,7 @@ class GA(Method["GAState"]):
 
     def init(self, space: Space, key: Key) -> GAState:
         sequence = quasi(space.columns, key.numpy("sequence"))
-        P = max(self.population or min(10 + space.columns // 2, 50), len(space.starts))
+        P = max(self.population or min(8 + space.columns // 2, 50), len(space.starts))
         return self._fresh(space, key, sequence, 0, P, space.starts)
 
     def _fresh(self, space: Space, key: Key, sequence: Quasi, drawn: int, P: int, first: np.ndarray) -> GAState:
@@ -87,22 +89,33 @@ class GA(Method["GAState"]):
         x = state.points
         if not state.known:
             return Question(x)
-        P = len(x)
-        generator = key.numpy("children")
-        # rows are sorted, so the lower index of two wins its tournament
-        first, second = (generator.random((2, 2, (P + 1) // 2)) * P).astype(np.int64).min(0)
-        blends = space.kinds != "choice"
-        pair = blended(x[first], x[second], blends, self.crossover, self.crossover_eta, generator)
-        children = np.concatenate(pair)[:P]
+        P, D = x.shape
+        options = np.flatnonzero(space.kinds == "choice") if len(space.discrete) else NONE
+        d = draws(key, P, D, options, Chances(self.crossover, self.crossover_eta, self.mutation_eta))
+        children = blended(x.take(d.first, axis=0), x.take(d.second, axis=0), d.spread)
+        steps = d.steps
         if len(space.discrete):
-            children = rounded(space, children, generator)
-        known = copies(space, np.concatenate([x, children]))[P:]
-        # sqrt(12): an open column's draws have deviation 1; so has a box of that width
-        reach = np.where(np.isfinite(space.upper - space.lower), 1.0, math.sqrt(12))
-        children = mutated(space, children, reach, self.mutation_eta, known, generator)
-        children = np.where(children < space.lower, 2 * space.lower - children, children)
-        children = np.where(children > space.upper, 2 * space.upper - children, children)
-        return Question(space.clip(children))
+            children = self._cells(space, x, children, d.change, key.numpy("cells"))
+            steps = np.where(space.levels == 0, steps, 0.0)
+        if not space.bounded:
+            # sqrt(12): an open column's draws have deviation 1; so has a box of that width
+            steps = steps * np.where(np.isfinite(space.upper - space.lower), 1.0, math.sqrt(12))
+        children += steps
+        children = children[:P]
+        clipped = space.clip(children)
+        if clipped.tobytes() != children.tobytes():  # what leads out is mirrored, or else stays at the bound
+            clipped = space.clip(np.where(clipped != children, 2 * clipped - children, children))
+        return Question(clipped)
+
+    def _cells(
+        self, space: Space, x: np.ndarray, children: np.ndarray, change: np.ndarray, generator: np.random.Generator
+    ) -> np.ndarray:
+        """Rounds the discrete columns of the children and mutates them, above all where the child would be a copy."""
+        children = rounded(space, children, generator)
+        known = copies(space, np.concatenate([x, children]))[len(x) :]
+        if (space.levels == 0).any():
+            known &= ~(change & (space.levels == 0)).any(1)
+        return mutated_cells(space, children, change, known, generator)
 
     def tell(self, state: GAState, space: Space, question: Question, told: Told, key: Key) -> GAState:
         standings = told.standings()
@@ -111,10 +124,13 @@ class GA(Method["GAState"]):
             # children first: of equals the newer one stays, so that a population can cross a plateau
             points = np.concatenate([question.points, state.points])
             standings = np.concatenate([standings, state.standings])
-            standings[copies(space, points)] = np.inf
+            if len(space.discrete):
+                standings[copies(space, points)] = np.inf
             best = order(standings)[:P]
             state.points, state.standings = points[best], standings[best]
-            if converged(space, state.points, state.standings):
+            # 8: the look costs as much as a turn; a level turn may mean a level cost
+            look = key.turn % 8 == 0 or (standings[0] == standings[-1]).all()
+            if look and converged(space, state.points, state.standings):
                 P = min(math.ceil(self.growth * P), max(200, P))
                 return self._fresh(space, key, state.sequence, state.drawn, P, space.starts[:0])
         else:
