@@ -53,6 +53,24 @@ def test_what_cannot_travel_is_said():
         run(lambda x: costs.bowl(x) if lock else 0.0, 2)
 
 
+def test_a_cost_that_only_this_process_knows_is_said_to_be_unloadable(monkeypatch):
+    monkeypatch.setattr(costs, "of_this_process", lambda x: costs.bowl(x), raising=False)
+    costs.of_this_process.__qualname__ = costs.of_this_process.__name__ = "of_this_process"
+    costs.of_this_process.__module__ = costs.__name__
+    with pytest.raises(
+        ew.CostError, match="a worker cannot load the cost: AttributeError.* Define it at the top of a module"
+    ):
+        run(costs.of_this_process, 2)
+
+
+def test_a_worker_that_is_not_ready_in_time_is_said_to_be_slow(monkeypatch):
+    monkeypatch.setattr("eitherway.run.workers.PATIENCE", 0.01)
+    with pytest.raises(
+        ew.CostError, match="a worker was not ready after 0.01 s; does importing the cost's module take that long"
+    ):
+        run(costs.bowl, 2)
+
+
 def test_a_batched_cost_has_no_use_for_workers():
     with pytest.raises(ew.CostError, match="a batched cost judges all points in one call, so workers=2"):
         run(ew.batched(lambda x: (x * x).sum(1)), 2)

@@ -41,7 +41,7 @@ BAD = {
     ),
     "integer upside down": (lambda: ew.Integer(3, 1), "Integer got low=3 above high=1; low must not be above high"),
     "too many integers": (lambda: ew.Integer(0, 2**60), "at most 2**50 can be told apart in a float"),
-    "choice of a text": (lambda: ew.Choice("relu"), "Choice got 'relu'; expected a list of options"),
+    "choice of a text": (lambda: ew.Choice("relu"), "; expected a list of options, such as Choice("),
     "no options": (lambda: ew.Choice([]), "Choice got no options; expected at least one"),
     "an option twice": (lambda: ew.Choice(["a", "a"]), "Choice got 'a' twice; expected each option once"),
     "array of no shape": (
@@ -56,9 +56,9 @@ BAD = {
     "array with a bad bound": (lambda: ew.Array((2,), [0, 3], [1, 2]), "Array got low=3 above high=2 at index 1"),
     "array with odd bounds": (lambda: ew.Array((2,), [0, 1, 2], 5), "expected a number or an array of shape (2,)"),
     "empty when": (lambda: ew.Integer(0, 1).when(), "when() got no condition"),
-    "empty space": (lambda: ew.Space(), "Space got no variables; expected Space(x=Real(-5, 5), ...)"),
+    "empty space": (lambda: ew.Space(), "; expected Space(x=Real(-5, 5), ...) or Space("),
     "both kinds": (lambda: ew.Space(ew.Real(0, 1), x=ew.Real(0, 1)), "Space got both a lone variable and named ones"),
-    "no variable": (lambda: space(x=3), "Space got x=3; expected a Real, Integer, Choice or Array"),
+    "no variable": (lambda: space(x=3), "; expected a Real, Integer, Choice or Array (or use as_space)"),
     "unknown parent": (
         lambda: space(x=ew.Real(0, 1).when(actt="a"), act=ew.Choice(["a"])),
         "'actt', which is not a variable. Did you mean act?",
@@ -73,7 +73,7 @@ BAD = {
     ),
     "odd name": (lambda: as_space({"a b": (0, 1)}), "expected a name that can be a keyword"),
     "pairs": (lambda: as_space([1, 2]), "expected (low, high) pairs such as [(-5, 5)] * 10"),
-    "nothing like it": (lambda: as_space("box"), "a space of 'box' was given; expected an ew.Space"),
+    "nothing like it": (lambda: as_space("box"), "was given; expected an ew.Space, a variable, a dict of variables"),
 }
 
 
@@ -130,7 +130,7 @@ def test_a_signature_without_variables_says_how_to_write_one():
 
     def half(x: Annotated[float, ew.Real(0, 1)], y): ...
 
-    with pytest.raises(ew.SpaceError, match="needs 'y', and nothing says how it may vary"):
+    with pytest.raises(ew.SpaceError, match="and nothing says how it may vary; give a space, or write"):
         from_signature(half)
     with pytest.raises(ew.SpaceError, match="cannot be read .*; give a space= instead"):
         from_signature(3)
