@@ -32,6 +32,8 @@ PATIENCE = 50
 """A snapshot is taken no sooner than after so many times what the last one took."""
 POINTS = 64 * 2**10
 """Bytes of a turn's points that are kept, for readers; more are computed again when they are needed."""
+SAY = 1.0
+"""Seconds between two entries of how long the call has gone on."""
 BESIDE = 2**20
 """Bytes of a snapshot that goes into a file of its own."""
 
@@ -66,7 +68,7 @@ class Journal:
         self._logged: tuple[int, int] = (0, -1)  # notes and the last improvement that are in the file
         self._kept_reason: str | None = None
         self._same_limits = False
-        self._began, self._flushed = time.time(), clock()
+        self._began, self._said, self._flushed = time.time(), 0.0, clock()
 
     # ---- going on ---------------------------------------------------------------------------------------------------
     def replay(self, run: Run) -> None:
@@ -199,11 +201,14 @@ class Journal:
     def _log(self, db: sqlite3.Connection, reason: str | None) -> None:
         """What readers want to know of this call, the best of all finished turns, and the notes."""
         run, s = self._run, self._run.search.state
+        now = time.time()
         if self._call is None:
             self._call = (db.execute("SELECT max(number) FROM call").fetchone()[0] or 0) + 1
-        limits = json.dumps(limits_to_plain(run.limits))
-        row = (self._call, self._began, time.time(), os.getpid(), limits, reason)
-        db.execute("INSERT OR REPLACE INTO call VALUES(?, ?, ?, ?, ?, ?)", row)
+        if not 0 <= now - self._said < SAY:
+            limits = json.dumps(limits_to_plain(run.limits))
+            row = (self._call, self._began, now, os.getpid(), limits, reason)
+            db.execute("INSERT OR REPLACE INTO call VALUES(?, ?, ?, ?, ?, ?)", row)
+            self._said = now
         if len(run.notes) != self._logged[0]:
             db.execute("INSERT OR REPLACE INTO run VALUES('notes', ?)", (json.dumps(run.notes),))
         if s.improved != self._logged[1]:
@@ -239,6 +244,7 @@ class Journal:
             if self._call is None and (reason is None or (reason == self._kept_reason and self._same_limits)):
                 return
             self._db.execute("BEGIN IMMEDIATE")
+            self._said = 0.0
             self._log(self._db, reason)
             self._join_parts(self._db)
             self._db.execute("COMMIT")

@@ -25,7 +25,8 @@ PRAGMA user_version={FORMAT};
 CREATE TABLE run(name TEXT PRIMARY KEY, value TEXT);
 CREATE TABLE call(number INTEGER PRIMARY KEY, began REAL, ended REAL, pid INTEGER, limits TEXT, reason TEXT);
 CREATE TABLE turn(turn INTEGER PRIMARY KEY, hash BLOB, points BLOB, record BLOB);
-CREATE TABLE part(turn INTEGER, number INTEGER, hash BLOB, points BLOB, record BLOB, PRIMARY KEY(turn, number));
+CREATE TABLE part(turn INTEGER, number INTEGER, hash BLOB, points BLOB, record BLOB, PRIMARY KEY(turn, number))
+  WITHOUT ROWID;
 CREATE TABLE snapshot(turn INTEGER PRIMARY KEY, hash BLOB, state BLOB, file TEXT);
 """
 
