@@ -40,6 +40,7 @@ class SQPState:
     phase: str
     point: np.ndarray
     value: float
+    began: float  # the value at this start
     slope: np.ndarray
     hessian: np.ndarray
     step: np.ndarray  # the direction while on the line, then what was gone
@@ -147,9 +148,30 @@ class SQP(Method["SQPState"]):
         given = start < len(space.starts)
         point = space.starts[start].copy() if given else space.clip(space.sample(1, key.numpy("start")))[0]
         return SQPState(
-            "start", point, np.nan, np.zeros(D), np.eye(D), np.zeros(D), 1.0, D**0.5, np.empty(0), np.inf, 1.0,
-            np.empty(0), np.inf, np.empty(0), 0, False, autograd, checked, None, start, failures, "",
-        )  # fmt: skip
+            phase="start",
+            point=point,
+            value=np.nan,
+            began=np.nan,
+            slope=np.zeros(D),
+            hessian=np.eye(D),
+            step=np.zeros(D),
+            share=1.0,
+            reach=D**0.5,
+            trial=np.empty(0),
+            trial_value=np.inf,
+            went=1.0,
+            neighbour=np.empty(0),
+            neighbour_value=np.inf,
+            old=np.empty(0),
+            steps=0,
+            fine=False,
+            autograd=autograd,
+            checked=checked,
+            doubt=None,
+            start=start,
+            failures=failures,
+            trouble="",
+        )
 
     def _next(self, s: SQPState, space: Space, key: Key, failures: int = 0) -> SQPState:
         return self._begin(space, key, s.start + 1, failures, s.autograd, s.checked)
@@ -158,12 +180,15 @@ class SQP(Method["SQPState"]):
         if np.isnan(value):
             return self._next(s, space, key, s.failures + 1)
         s.value, s.failures = value, 0
+        if not s.steps:
+            s.began = value
         s.phase = "gradient" if s.autograd else "slope" if s.steps else "wide"
         return s
 
     # ---- slopes -----------------------------------------------------------------------------------------------------
     def _rounding(self, s: SQPState) -> float:
-        return 4 * _EPS * max(abs(s.value), 1e-300)
+        """What a value here may be wrong by; where a cost ends at 0, what is too little of its fall to matter."""
+        return 4 * _EPS * max(abs(s.value), _EPS * abs(s.began), 1e-300)
 
     def _near(self, s: SQPState) -> np.ndarray:
         """(D,) steps of one-sided differences, where rounding and curvature err alike (Gill et al. 1981, 8.6.1)."""
@@ -266,7 +291,7 @@ class SQP(Method["SQPState"]):
         length = float(np.linalg.norm(step))
         if length > s.reach:
             step *= s.reach / length
-        if not np.isfinite(length) or not s.slope @ step < -0.1 * _EPS * abs(s.value):
+        if not np.isfinite(length) or not s.slope @ step < -0.02 * self._rounding(s):
             return self._stuck(s, space, key)
         s.phase, s.step, s.share = "line", step, 1.0
         return s
@@ -292,7 +317,7 @@ class SQP(Method["SQPState"]):
             curve = 2 * (value - s.value - descent * s.share)
             fit = -descent * s.share / curve if curve > 0 else 0.25  # not known where it failed: NaN
             s.share *= min(0.5, max(0.1, fit))
-            if s.share < _TINY or s.share * abs(descent) < _EPS * abs(s.value):
+            if s.share < _TINY or s.share * abs(descent) < 0.2 * self._rounding(s):
                 return self._stuck(s, space, key)
             return s
         elif s.share < 1:

@@ -1,0 +1,174 @@
+"""Auto: two engines share one budget by what they gain, so that nobody has to know the cost beforehand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from eitherway.base.errors import MethodError
+from eitherway.methods.codec import state
+from eitherway.methods.protocol import Method, Question, Stop, Told, better
+from eitherway.methods.variables.cmaes import CMAES
+from eitherway.methods.variables.de import DE
+from eitherway.methods.variables.sqp import SQP, SQPState
+
+if TYPE_CHECKING:
+    from eitherway.base.keys import Key
+    from eitherway.space.space import Space
+
+_AHEAD = 0.75  # of the evaluations go to the engine ahead; the rest keeps a second opinion alive
+_DENSE = 400  # columns beyond which a covariance costs more than it tells within a usual budget
+_KNOWN = {"sqp": SQP(), "cmaes": CMAES(), "de": DE()}
+
+
+@state
+class Account:
+    """What one engine has cost and brought.
+
+    Args:
+        turns: how often it was told; its own clock.
+        spent: evaluations.
+        best: (2,) the best standing it was told: violation, value.
+        stale: whether the cost has moved since it was last told.
+    """
+
+    turns: int
+    spent: int
+    best: np.ndarray
+    stale: bool
+
+
+@state
+class AutoState:
+    """The engines' names and states, their accounts, whose turn it is, and whether the cost has ever moved."""
+
+    names: list[str]
+    states: list[Any]
+    accounts: list[Account]
+    now: int
+    moved: bool
+
+
+@dataclass(frozen=True)
+class Auto(Method["AutoState"]):
+    """The method of whoever names none: engines that know different things share the budget.
+
+    Real columns: SQP, which is quick on whatever is smooth, and CMAES, which needs ranks only (DE beyond 400 columns).
+    Integers or choices among them: CMAES and DE. Each engine searches as it would alone; where SQP is one of them its
+    first start comes first, and from then on the engine whose best value is lower has three evaluations in four. An
+    engine that stops hands its share on. Evaluations are counted, never seconds, so a run can be repeated anywhere.
+
+    Args:
+        engines: methods to share between instead, at least two, each of its own class.
+    """
+
+    engines: tuple[Method, ...] = ()
+
+    def init(self, space: Space, key: Key) -> AutoState:
+        """Every engine's first state.
+
+        Raises:
+            MethodError: if the named engines are too few, alike, or one of them cannot serve the space.
+        """
+        names = [_name(engine) for engine in self.engines]
+        if len(names) == 1 or len(set(names)) < len(names):
+            raise MethodError(
+                f"Auto got engines={', '.join(names)}; expected none, or at least two, each of its own class. "
+                f"To use one method alone, name it: method={names[0]!r}"
+            )
+        names = names or self._suited(space)
+        states = [self._engine(name).init(space, key.child(name).at(0)) for name in names]
+        return AutoState(names, states, [Account(0, 0, np.full(2, np.inf), False) for _ in names], 0, False)
+
+    def ask(self, state: AutoState, space: Space, key: Key) -> Question:
+        """The question of the engine whose turn it is, untouched."""
+        i = state.now
+        name = state.names[i]
+        return self._engine(name).ask(state.states[i], space, key.child(name).at(state.accounts[i].turns))
+
+    def tell(self, state: AutoState, space: Space, question: Question, told: Told, key: Key) -> AutoState:
+        """Hands the answers to the engine that asked, writes its account, and says whose turn is next."""
+        s, i = state, state.now
+        name, account = s.names[i], s.accounts[i]
+        standings = told.standings()
+        row = np.lexsort((standings[:, 1], standings[:, 0]))[0] if len(standings) > 1 else 0
+        if better(standings[row], account.best):
+            account.best = standings[row].copy()
+        stale, account.stale = account.stale, False
+        if stale and not told.moved:
+            told = replace(told, moved=True)  # what this engine remembers is older than the cost
+        elif told.moved:
+            s.moved = True
+            for other in s.accounts:
+                other.best, other.stale = np.full(2, np.inf), True
+            account.stale = False
+        engine_key = key.child(name).at(account.turns)
+        s.states[i] = self._engine(name).tell(s.states[i], space, question, told, engine_key)
+        account.turns += 1
+        account.spent += len(told.values)
+        s.now = self._choose(s)
+        return s
+
+    def recommend(self, state: AutoState) -> np.ndarray | None:
+        """What the engine ahead advises."""
+        i = _ahead(state)
+        return self._engine(state.names[i]).recommend(state.states[i])
+
+    def stopped(self, state: AutoState) -> Stop | None:
+        """Once all engines have stopped; an error where all of them ended in one."""
+        stops = [self._engine(name).stopped(inner) for name, inner in zip(state.names, state.states)]
+        if any(stop is None for stop in stops):
+            return None
+        reasons = [stop for stop in stops if stop is not None]
+        return Stop("; ".join(stop.reason for stop in reasons), all(stop.error for stop in reasons))
+
+    def findings(self, state: AutoState) -> str:
+        """What the ledger says of the cost so far, as a sentence or two."""
+        if not np.isfinite(state.accounts[_ahead(state)].best[0]):
+            return "Nothing has had a value yet."
+        parts = []
+        for name, account in zip(state.names, state.accounts):
+            if account.spent:
+                value = f"best {account.best[1]:.6g}" if np.isfinite(account.best[0]) else "no value"
+                parts.append(f"{name} {value} in {account.spent} evaluations")
+        found = "; ".join(parts) + f". {state.names[_ahead(state)]} is ahead."
+        first = state.states[0]
+        if isinstance(first, SQPState):
+            slopes = "Autograd agrees with differences" if first.autograd and first.checked else "Slopes by differences"
+            found += f" {slopes}; {first.start} starts have converged." if first.start else f" {slopes}."
+        return found
+
+    # ---- whose turn -------------------------------------------------------------------------------------------------
+    def _suited(self, space: Space) -> list[str]:
+        if len(space.discrete):
+            return ["cmaes", "de"]
+        return ["sqp", "cmaes" if space.columns <= _DENSE else "de"]
+
+    def _engine(self, name: str) -> Method:
+        return next((engine for engine in self.engines if _name(engine) == name), None) or _KNOWN[name]
+
+    def _choose(self, s: AutoState) -> int:
+        alive = [i for i, name in enumerate(s.names) if self._engine(name).stopped(s.states[i]) is None]
+        if len(alive) < 2:
+            return alive[0] if alive else s.now
+        first = s.states[alive[0]]
+        if isinstance(first, SQPState) and first.start == 0 and not s.moved:
+            return alive[0]
+        ahead, rest = _ahead(s), (1 - _AHEAD) / (len(alive) - 1)
+        due = [s.accounts[i].spent / (_AHEAD if i == ahead else rest) for i in alive]
+        return alive[int(np.argmin(due))]
+
+
+def _name(engine: Method) -> str:
+    return type(engine).__name__.lower()
+
+
+def _ahead(s: AutoState) -> int:
+    """The engine whose best is better than the others'; the earlier one where they tie."""
+    ahead = 0
+    for i in range(1, len(s.accounts)):
+        if better(s.accounts[i].best, s.accounts[ahead].best):
+            ahead = i
+    return ahead
