@@ -5,8 +5,10 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
+import numpy as np
 import pytest
 
 from eitherway.base.errors import JournalError
@@ -79,6 +81,37 @@ def test_settings_of_objects_and_partials_count():
     assert not same(Settled(2), Settled(3))
     assert not same(functools.partial(cost, y=1), functools.partial(cost, y=2))
     assert not same(cost, functools.partial(cost, y=2))
+
+
+@dataclass(frozen=True)
+class Ladder:
+    survives: Callable
+    steps: int = 3
+    weights: np.ndarray = field(default_factory=lambda: np.zeros(100))
+
+
+class Rider:
+    """Counts, and holds a frozen object that refers back to it."""
+
+    def __init__(self, steps, road="flat"):
+        self.ladder, self.road, self.calls = Ladder(self.survives, steps), road, 0
+
+    def survives(self, x):
+        return x > 0
+
+    def __call__(self, x):
+        self.calls += 1
+        return float(x)
+
+
+def test_of_other_objects_texts_and_frozen_parts_count_and_counters_do_not():
+    rider = Rider(3)
+    rider(1)
+    assert same(rider, Rider(3))
+    assert not same(rider, Rider(4))
+    assert not same(rider, Rider(3, "hilly"))
+    assert not same(Ladder(len), Ladder(len, weights=np.ones(100)))
+    assert not same(Ladder(cost), Ladder(uses_a_set))
 
 
 def test_the_identity_is_the_same_in_another_process():

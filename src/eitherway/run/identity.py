@@ -25,7 +25,8 @@ def identity(thing: Any) -> dict[str, Any]:
 
     The code is hashed as it was compiled, so comments, line numbers and layout do not count, nor does what else
     stands in the statement of a lambda. What a function closes over counts where it is a plain value that the
-    function does not change; the settings of an object count where it is a frozen dataclass.
+    function does not change; of an object count the fields of a frozen dataclass, else texts and frozen dataclasses
+    among its attributes: numbers there may be counters.
 
     >>> def cost(x): return x * x
     >>> def same(x):
@@ -38,11 +39,10 @@ def identity(thing: Any) -> dict[str, Any]:
     if isinstance(inner, functools.partial):
         settings = {"args": plain(inner.args), "keywords": plain(dict(inner.keywords))}
         inner = inner.func
-    bound = getattr(inner, "__self__", None) if inspect.ismethod(inner) else None
-    owner = bound if bound is not None else inner
-    if dataclasses.is_dataclass(owner) and not isinstance(owner, type) and owner.__dataclass_params__.frozen:  # type: ignore[attr-defined]
-        settings |= {f.name: plain(getattr(owner, f.name)) for f in dataclasses.fields(owner)}
+    owner = inner.__self__ if inspect.ismethod(inner) else inner
     names = inner if hasattr(inner, "__qualname__") else type(inner)
+    if not inspect.isroutine(owner) and not isinstance(owner, type):
+        settings |= _settings(owner, frozenset())
     settings |= _closed_over(inner)
     found: dict[str, Any] = {"name": names.__qualname__, "code": _code_hash(inner)}
     if settings:
@@ -74,6 +74,33 @@ def find(kept: dict[str, Any], what: str, instead: str) -> Any:
         place = where["file"] or where["module"]
         raise JournalError(f"the {what} {place}:{where['name']} cannot be imported ({error}); {instead}") from None
     return found
+
+
+# ---- settings --------------------------------------------------------------------------------------------------------
+def _frozen(thing: Any) -> bool:
+    parameters = getattr(type(thing), "__dataclass_params__", None)
+    return parameters is not None and parameters.frozen
+
+
+def _settings(owner: Any, seen: frozenset[int]) -> dict[str, Any]:
+    """What an object was set to, as far as it stays so."""
+    if id(owner) in seen:
+        return {}
+    seen |= {id(owner)}
+    if _frozen(owner):
+        return {f.name: _setting(getattr(owner, f.name), seen) for f in dataclasses.fields(owner)}
+    attributes = sorted(getattr(owner, "__dict__", {}).items())
+    return {name: _setting(value, seen) for name, value in attributes if isinstance(value, str) or _frozen(value)}
+
+
+def _setting(value: Any, seen: frozenset[int]) -> Any:
+    if _frozen(value):
+        return {"of": type(value).__qualname__, **_settings(value, seen)}
+    if inspect.isroutine(value):
+        return {"name": value.__qualname__, "code": _code_hash(value)}
+    if isinstance(value, np.ndarray) and value.size > 64:
+        return f"{value.dtype} {value.shape} {blake2b(value.tobytes(), digest_size=8).hexdigest()}"
+    return plain(value)
 
 
 # ---- code ----------------------------------------------------------------------------------------------------------
