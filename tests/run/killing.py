@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 import eitherway as ew
+from eitherway import methods
 from eitherway.methods.codec import encode
 from eitherway.run import journal, loop, store
 from eitherway.run.search import Search
@@ -156,10 +157,8 @@ def _fork(order):
 
 
 def main():
-    from eitherway import methods
-
-    for name in methods.known():  # everything is imported before anything is forked
-        methods.get(name)
+    found = methods.known()  # everything is imported, and the folders are looked through, before anything is forked
+    methods.known = lambda: found
     for line in sys.stdin:
         order = json.loads(line)
         if order.get("torch"):
