@@ -25,6 +25,7 @@ SUITE = experiment.Suite(
     ours={name: ours.solver(name) for name in ours.MIXED},
     matched=MATCHED,
     dimensions=(5, 10),
+    slow=tuple(rivals_mixed.SLOW_RIVALS),
 )
 
 TEXT = """\

@@ -36,6 +36,7 @@ class Suite:
         ours: name of our method -> solver.
         matched: our method -> the rivals of the same kind.
         dimensions: those of the published table.
+        slow: rivals that run only when they are named.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Suite:
     ours: Mapping[str, Solver]
     matched: Mapping[str, Sequence[str]]
     dimensions: Sequence[int]
+    slow: Sequence[str] = ()
 
     def solver(self, name: str) -> Solver:
         """The solver of that name in the table."""
@@ -190,7 +192,8 @@ def arguments(suite: Suite) -> argparse.Namespace:
     options = parser.parse_args()
     options.dims = [int(D) for D in options.dims.split(",")]
     known = [*suite.ours, *suite.rivals]
-    sets = {"all": known, "ours": list(suite.ours), "rivals": list(suite.rivals)}
+    rivals = [name for name in suite.rivals if name not in suite.slow]
+    sets = {"all": [*suite.ours, *rivals], "ours": list(suite.ours), "rivals": rivals}
     options.solvers = [n for part in options.solvers.split(",") for n in sets.get(part, [part])]
     for name in options.solvers:
         if name not in known:
