@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from eitherway.base.keys import Key
+
 if TYPE_CHECKING:
-    from eitherway.base.keys import Key
     from eitherway.space.space import Space
 
 SETS = np.array([[1.0, 1.0, 0.8], [0.1, 0.9, 0.2]])
@@ -30,15 +31,19 @@ class Draws(NamedTuple):
 
 def draws(key: Key, P: int, archived: int, D: int, memories: int) -> Draws:
     """What chance decides this turn. Turns are drawn together: a small population's draws cost more than its steps."""
-    together = max(1, min(16, 8192 // (P * (D + 8))))
-    block = _block(key.at(key.turn - key.turn % together), together, P, archived, D, memories)
-    return block[key.turn % together]
+    together = max(1, min(64, 8192 // (P * (D + 8))))
+    turn = key.turn % together
+    return _block(key.seed, key.turn - turn, key.path, together, P, archived, D, memories)[turn]
 
 
 @lru_cache(maxsize=8)
-def _block(key: Key, T: int, P: int, archived: int, D: int, memories: int) -> list[Draws]:
+def _block(
+    seed: int, turn: int, path: tuple[str, ...], T: int, P: int, archived: int, D: int, memories: int
+) -> list[Draws]:
     """T turns of draws, a pure function of its arguments."""
-    generator = key.numpy(f"steps of {P}")  # the size is named: a population begun anew within the block draws afresh
+    generator = Key(seed, turn, path).numpy(
+        f"steps of {P}"
+    )  # the size is named: a population begun anew within the block draws afresh
     u = generator.random((4, T, P))
     about = np.stack([generator.standard_cauchy((T, P)), generator.standard_normal((T, P))], axis=1)
     r1, r2 = partners(T, P, archived, generator)

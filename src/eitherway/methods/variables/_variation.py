@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from eitherway.base.keys import Key
 from eitherway.methods.variables._discrete import stepped
 
 if TYPE_CHECKING:
-    from eitherway.base.keys import Key
     from eitherway.space.space import Space
 
 
@@ -34,15 +34,19 @@ class Draws(NamedTuple):
 
 def draws(key: Key, P: int, D: int, options: np.ndarray, chances: Chances) -> Draws:
     """What chance decides this turn. Turns are drawn together: a small population's draws cost more than its steps."""
-    together = max(1, min(16, 8192 // (P * (D + 8))))
-    start = key.at(key.turn - key.turn % together)
-    return _block(start, together, P, D, tuple(options.tolist()), chances)[key.turn % together]
+    together = max(1, min(64, 8192 // (P * (D + 8))))
+    turn = key.turn % together
+    return _block(key.seed, key.turn - turn, key.path, together, P, D, tuple(options.tolist()), chances)[turn]
 
 
 @lru_cache(maxsize=8)
-def _block(key: Key, T: int, P: int, D: int, options: tuple[int, ...], chances: Chances) -> list[Draws]:
+def _block(
+    seed: int, turn: int, path: tuple[str, ...], T: int, P: int, D: int, options: tuple[int, ...], chances: Chances
+) -> list[Draws]:
     """T turns of draws, a pure function of its arguments."""
-    generator = key.numpy(f"children of {P}")  # the size is named: one begun anew within the block draws afresh
+    generator = Key(seed, turn, path).numpy(
+        f"children of {P}"
+    )  # the size is named: one begun anew within the block draws afresh
     N = (P + 1) // 2
     # parents by rank: the lower of two wins its tournament
     first, second = (generator.random((2, 2, T, N)) * P).astype(np.int64).min(0)

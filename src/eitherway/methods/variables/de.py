@@ -147,7 +147,7 @@ class DE(Method["DEState"]):
         return Question(space.clip(apart(space, children, x, generator)), notes=(F, CR, d.slots))
 
     def tell(self, state: DEState, space: Space, question: Question, told: Told, key: Key) -> DEState:
-        plain = told.violations is None and not told.status.any()
+        plain = told.violations is None and not np.count_nonzero(told.status)
         if not state.known:
             state.standings, state.plain, state.known = told.standings(), plain, not told.moved
             return state
@@ -168,8 +168,8 @@ class DE(Method["DEState"]):
         if len(rows):
             P = len(state.standings)
             if len(state.pool) > P:
-                state.pool[P + question.notes[2][rows]] = state.pool[rows]
-            state.pool[rows] = question.points[rows]
+                state.pool[P + question.notes[2][rows]] = state.pool.take(rows, axis=0)
+            state.pool[rows] = question.points.take(rows, axis=0)
             if plain and state.plain:
                 state.standings[rows, 1] = told.values[rows]
             else:
