@@ -20,8 +20,9 @@ from eitherway.methods.codec import encode
 from eitherway.methods.protocol import Method, Question
 from eitherway.methods.variables.random_search import RandomSearch
 from eitherway.run import journal as journal_module
-from eitherway.run import store
+from eitherway.run import loop, store
 from eitherway.run.journal import Journal
+from eitherway.run.records import unpack
 from tests.run.costs import Curriculum, bowl, noisy, slow_bowl
 
 SPACE = [(-1.0, 1.0)] * 5
@@ -307,6 +308,64 @@ def test_a_lock_file_left_by_a_killed_process_is_no_hindrance(path):
     path.with_name("run.db.lock").write_text("1 elsewhere")
     minimize(path)
     assert os.listdir(path.parent) == ["run.db"]
+
+
+def killed_in_the_middle(path):
+    child = os.fork()
+    if child == 0:
+        with contextlib.suppress(BaseException):
+            minimize(path, slow_bowl, budget=100_000)
+        os._exit(0)
+    while not path.exists() or not Journal.read(path).evaluations:
+        time.sleep(0.01)
+    os.kill(child, 9)
+    os.waitpid(child, 0)
+
+
+def test_a_log_left_of_a_file_that_was_removed_is_not_taken_for_ours(path):
+    killed_in_the_middle(path)
+    assert path.with_name("run.db-wal").stat().st_size > 0
+    path.unlink()
+    assert minimize(path, noisy).evaluations == 50
+    assert Journal.read(path).configuration["cost"]["name"] == "noisy"
+
+
+class Interrupted(sqlite3.Connection):
+    """Ctrl-C comes before or after the n-th statement."""
+
+    left, after = 0, False
+
+    def execute(self, statement, *parameters):
+        Interrupted.left -= 1
+        if Interrupted.left == 0 and not self.after:
+            raise KeyboardInterrupt
+        out = super().execute(statement, *parameters)
+        if Interrupted.left == 0 and self.after:
+            raise KeyboardInterrupt
+        return out
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_ctrl_c_between_any_two_statements_loses_and_doubles_nothing(path, monkeypatch, after):
+    def connect(name, uri=False):
+        return sqlite3.connect(name, isolation_level=None, check_same_thread=False, uri=uri, factory=Interrupted)
+
+    monkeypatch.setattr(store, "connect", connect)
+    monkeypatch.setattr(loop, "TICK", 0.0)
+    monkeypatch.setattr(journal_module, "GROUP", 0.0)
+    monkeypatch.setattr(Interrupted, "after", after)
+    whole = minimize(budget=20)
+    for n in range(1, 110, 5):
+        new = path.with_name(f"{n}.db")
+        Interrupted.left = n
+        with contextlib.suppress(KeyboardInterrupt):
+            minimize(new, budget=20)
+        Interrupted.left = 0
+        assert state_of(minimize(new, budget=20)) == state_of(whole)
+        db = sqlite3.connect(new)
+        rows = db.execute("SELECT record FROM part").fetchall()
+        db.close()
+        assert sum(len(unpack(row)[0]) for (row,) in rows) == 4
 
 
 # ---- disks -----------------------------------------------------------------------------------------------------------

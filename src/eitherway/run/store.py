@@ -150,8 +150,10 @@ def open_to_read(path: Path) -> sqlite3.Connection:
     try:
         try:
             check(db, path)
-        except sqlite3.OperationalError:
-            # nobody writes here, and SQLite may not lay its own files beside it
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
+                raise
+            # nobody writes in a read-only folder, and SQLite may not lay its own files there
             db.close()
             db = connect(quoted + "?immutable=1", uri=True)
             check(db, path)
@@ -178,6 +180,8 @@ def _born(path: Path, configuration: dict[str, Any]) -> None:
         db.close()
         with open(aside, "rb") as file:
             os.fsync(file.fileno())
+        for end in ("-wal", "-shm"):  # left of a file that somebody removed: SQLite would take the log for ours
+            path.with_name(path.name + end).unlink(missing_ok=True)
         os.replace(aside, path)
     except (sqlite3.Error, OSError) as error:
         if db is not None:
