@@ -48,7 +48,7 @@ def last(steps):
 
 
 def test_told_the_same_points_it_follows_the_cmaes_package():
-    method, D = CMAES(), 5
+    method, D = CMAES(population=20), 5  # large enough for a decomposition every turn, as theirs
     state = method.init(OPEN, Key(3))
     P = state.run.population
     r = rates(P, D)

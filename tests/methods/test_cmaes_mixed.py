@@ -58,7 +58,7 @@ def bowl(x0, x1, z0, z1, z2, c0, c1):
 
 
 def test_told_the_same_points_it_follows_the_catcmawm_of_the_cmaes_package():
-    method, key = CMAES(), Key(5)
+    method, key = CMAES(population=20), Key(5)  # large enough for a decomposition every turn, as theirs
     state = method.init(MIXED, key)
     P, r = state.run.population, rates(state.run.population, 5)
     middles = [((np.arange(8) + 0.5) / 8).tolist()] * 3
