@@ -107,18 +107,21 @@ class DE(Method["DEState"]):
         return self._fresh(space, key, sequence, 0, P, space.starts)
 
     def _fresh(self, space: Space, key: Key, sequence: Quasi, drawn: int, P: int, first: np.ndarray) -> DEState:
-        """A population of P rows that is not known yet; `first` (K, D) are its first rows, and stand in for parents."""
-        points = fresh(space, first, P, sequence, drawn, key.numpy("population"))
-        archived = np.arange(round(self.archive * P)) % P
+        """A population of P rows that is not known yet; `first` (K, D) are its first rows.
+
+        More points that nobody judges stand in for parents until some are replaced: copies of rows would make steps of
+        no length, and so children that are copies of the best.
+        """
+        rows = P + round(self.archive * P)
         return DEState(
-            pool=np.concatenate([points, points[archived]]),
+            pool=fresh(space, first, rows, sequence, drawn, key.numpy("population")),
             standings=np.full((P, 2), np.inf),
             plain=False,
             known=False,
             memory=np.repeat([[0.3], [0.5]], self.memories, axis=1),
             slot=0,
             sequence=sequence,
-            drawn=drawn + P - len(first),
+            drawn=drawn + rows - len(first),
             idle=0,
         )
 
