@@ -1,6 +1,5 @@
 """A kept run: the same call goes on with it, a larger budget too, and readers see everything that was paid for."""
 
-import json
 import os
 import signal
 import sqlite3
@@ -198,7 +197,7 @@ def test_a_cost_that_never_worked_leaves_no_file(path):
 
 def test_a_file_with_values_is_never_removed(path):
     minimize(path=path, budget=9)
-    book = Journal(path, json.loads(sqlite3.connect(path).execute("SELECT value FROM run").fetchone()[0]))
+    book = Journal(path, Journal.read(path).configuration)
     search = ew.Search(SPACE, "randomsearch")
     book.replay(Run(search, Problem(bowl, search.space), Limits(9)))
     book.discard()
