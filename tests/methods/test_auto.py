@@ -59,8 +59,10 @@ def test_real_columns_are_for_sqp_and_cmaes_many_of_them_for_de_and_mixed_ones_f
 
 
 def test_a_smooth_cost_is_solved_before_another_engine_is_asked():
-    search = drive(Search(box(), Auto()), lambda x: ((x - 1) ** 2).sum() + 3, 6)
-    assert search.best_value == pytest.approx(3, abs=1e-9)
+    search = Search(box(), Auto())
+    while search.best_value > 3 + 1e-9:
+        drive(search, lambda x: ((x - 1) ** 2).sum() + 3, 1)
+    assert search.evaluations < 30
     assert search.state.method.accounts[1].spent == 0
 
 
