@@ -317,4 +317,6 @@ def test_after_a_restart_the_centre_of_the_better_run_is_recommended():
     method, key = CMAES(), Key(0)
     question = method.ask(states[-1], BOX, key.at(200))
     state = method.tell(states[-1], BOX, question, told(sphere(question.points), moved=True), key.at(200))
-    assert method.recommend(state) is None
+    assert state.settled is None
+    np.testing.assert_array_equal(method.recommend(state), state.normal.mean)
+    assert method.recommend(method.init(BOX, key)) is None

@@ -69,11 +69,12 @@ def shares(told: Told, r: Rates) -> tuple[np.ndarray, np.ndarray]:
     Equal rows take their places in row order: drawn independently of it, they are told apart by chance, and the step
     size does not drift on a plateau. A failed row never attracts, it can only repel.
     """
-    ranks = told.ranks()
-    places = np.empty(len(ranks), np.intp)
-    places[ranks.argsort(kind="stable")] = np.arange(len(ranks))
+    failures = bool(told.status.any())
+    plain = told.violations is None and not failures  # then the values alone say it, without their ranks
+    places = np.empty(len(told.values), np.intp)
+    places[(told.values if plain else told.ranks()).argsort(kind="stable")] = np.arange(len(places))
     positive, negative = r.positive[places], r.negative[places]
-    return (positive * told.ok if told.status.any() else positive), negative
+    return (positive * told.ok if failures else positive), negative
 
 
 def mirrored(rng: np.random.Generator, P: int, D: int) -> np.ndarray:
@@ -89,8 +90,9 @@ def mirrored(rng: np.random.Generator, P: int, D: int) -> np.ndarray:
     rows = min(half, D)
     z = rng.standard_normal((-(-half // rows), rows, D))
     products = z @ z.transpose(0, 2, 1)
-    lengths = np.sqrt(np.einsum("bii->bi", products))
-    products += 1e-14 * np.eye(rows)  # never singular, even for rows that happen to be parallel
+    squares = np.einsum("bii->bi", products)  # a view of the diagonals
+    lengths = np.sqrt(squares)
+    squares += 1e-14  # never singular, even for rows that happen to be parallel
     # Gram-Schmidt: the triangular factor takes from each row what the rows before it have
     right = np.linalg.solve(np.linalg.cholesky(products), z) * lengths[:, :, None]
     z = right.reshape(-1, D)[:half]

@@ -70,13 +70,13 @@ class Run:
             values: those of the latest turn that must be equal before they count as flat.
         """
         D, P, T = len(g.mean), self.population, len(self.history)
-        scales = [g.sigma * scale for scale in g.scales.tolist()] or [1.0]
-        widest = max(scales)
+        scales = g.scales.tolist() or [1.0]
+        widest = g.sigma * max(scales)
         if 0 <= self.limit <= self.taken:
             return "limit"
         if not widest < 1e20:
             return "diverged"
-        if widest > 1e7 * min(scales):
+        if max(scales) > 1e7 * min(scales):
             return "condition"
         if widest < 1e-11 and g.sigma * float(np.abs(g.path_c).max()) < 1e-11:
             return "tolx"
@@ -91,7 +91,7 @@ class Run:
         last = abs(float(self.history[-1, 0]))
         # as pycma, but a cost whose values are tiny is given as many digits, and a huge one no more than it has
         least = max(1e-11 * min(1.0, self.breadth), 1e-15 * last if last < np.inf else 0.0)
-        return _range(values[[0, -1]]) <= least and _range(self.history[-turns:, 0]) <= least
+        return values.item(-1) <= values.item(0) + least and _range(self.history[-turns:, 0]) <= least
 
     def _tired(self, turns: int) -> bool:
         """Whether the latest 30 % of so many turns are no better than the first 30 %; looked at now and then."""
