@@ -110,7 +110,7 @@ def test_a_cut_that_comes_later_is_seen_after_a_stall():
         return (x.detach() ** 2).sum() + 0 * x.sum() if hasattr(x, "detach") else (x**2).sum()
 
     search, rows = path(Adam(), OPEN.with_starts([np.full(4, 1.0)]), cost, 400)
-    assert 100 < len(rows) < 200
+    assert 100 < len(rows) < 250
     assert "is cut" in search.stopped.reason
 
 
