@@ -133,18 +133,20 @@ def test_it_finds_the_bottom_of_a_sphere():
     assert best < 1e-6
 
 
-def test_after_the_cost_has_moved_the_population_is_asked_again():
+def test_after_the_cost_has_moved_the_population_is_asked_again_beside_its_children():
     key, method = Key(0), DE()
     state, _ = _run(method, BOX, _sphere, 5)
-    question = method.ask(state, BOX, key.at(5))
-    values = np.array([_sphere(x) for x in question.points])
-    state = method.tell(state, BOX, question, _told(values, moved=True), key.at(5))
-    population = state.points.copy()
-    question = method.ask(state, BOX, key.at(6))
-    assert (question.points == population).all()
-    state = method.tell(state, BOX, question, _told(values + 100), key.at(6))
-    assert (state.standings[:, 1] == values + 100).all()
-    assert (method.ask(state, BOX, key.at(7)).points != population).any()
+    for turn in range(5, 9):  # and however often it moves, the population goes on
+        question = method.ask(state, BOX, key.at(turn))
+        values = np.array([_sphere(x) for x in question.points]) + 100 * turn
+        population = state.points.copy()
+        P = len(population)
+        if turn > 5:
+            assert (question.points[:P] == population).all()
+        state = method.tell(state, BOX, question, _told(values, moved=True), key.at(turn))
+        if turn > 5:
+            assert (state.standings[:, 1] == np.minimum(values[:P], values[P:])).all()
+            assert ((state.points == question.points[P:]).all(1) == (values[P:] <= values[:P])).all()
 
 
 def test_a_population_that_has_converged_starts_anew_and_larger():

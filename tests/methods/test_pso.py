@@ -119,18 +119,21 @@ def test_it_finds_the_bottom_of_a_sphere():
     assert best < 1e-8
 
 
-def test_after_the_cost_has_moved_the_bests_are_asked_again():
+def test_after_the_cost_has_moved_the_bests_are_asked_again_beside_the_swarm():
     key, method = Key(0), PSO()
     state, _ = _run(method, BOX, _sphere, 5)
-    question = method.ask(state, BOX, key.at(5))
-    values = np.array([_sphere(x) for x in question.points])
-    state = method.tell(state, BOX, question, _told(values, moved=True), key.at(5))
-    bests, positions = state.bests.copy(), state.positions.copy()
-    question = method.ask(state, BOX, key.at(6))
-    assert (question.points == bests).all()
-    state = method.tell(state, BOX, question, _told(values + 100), key.at(6))
-    assert (state.standings[:, 1] == values + 100).all()
-    assert (method.ask(state, BOX, key.at(7)).points == positions).all()
+    for turn in range(5, 9):  # and however often it moves, the swarm flies on
+        question = method.ask(state, BOX, key.at(turn))
+        values = np.array([_sphere(x) for x in question.points]) + 100 * turn
+        bests, positions = state.bests.copy(), state.positions.copy()
+        P = len(positions)
+        assert (question.points[-P:] == positions).all()
+        if turn > 5:
+            assert (question.points[:P] == bests).all()
+        state = method.tell(state, BOX, question, _told(values, moved=True), key.at(turn))
+        if turn > 5:
+            assert (state.standings[:, 1] == np.minimum(values[:P], values[P:])).all()
+        assert (state.positions != positions).any()
 
 
 def test_a_swarm_that_has_converged_starts_anew_and_larger():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isfinite
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -39,7 +40,8 @@ def copies(space: Space, points: np.ndarray) -> np.ndarray:
 def converged(space: Space, points: np.ndarray, standings: np.ndarray) -> bool:
     """Whether no difference is left to step by: in the points (P, D), or in what they were told (P, 2)."""
     (violation, low), (most, high) = standings.min(0).tolist(), standings.max(0).tolist()
-    if violation == most and (low == high or high - low <= 1e-11 * max(1.0, abs(low))):  # 1e-11: near a sum's rounding
+    near = 1e-11 * max(1.0, abs(low)) if isfinite(low) else 0.0  # 1e-11: near the rounding of a sum
+    if violation == most and (low == high or high - low <= near):
         return True
     points = space.snap(points) if len(space.discrete) else points
     return bool((points.max(0) - points.min(0)).max() < 1e-10)

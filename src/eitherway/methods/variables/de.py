@@ -29,21 +29,24 @@ if TYPE_CHECKING:
     from eitherway.base.keys import Key
     from eitherway.space.space import Space
 
+FIRST = (0.3, 0.5)
+"""F and CR of a memory that has seen nothing work: the F of jSO (Brest et al. 2017), the CR of SHADE."""
+
 
 @state
 class DEState:
     """A population, what it was told, and what has worked.
 
     `pool` (P + A, D) the population, then parents that were replaced; `standings` (P, 2); `plain` whether every row has
-    a value and no violation; `known` is False when the next question is the population itself; `memory` (2, H) F and CR
-    that worked, `slot` the next cell to write; `sequence`, `drawn` where new populations come from; `idle` turns
-    without any gain.
+    a finite value and no violation; `stage` is "new" when the next question is the population itself, "known" when it
+    is children, "moved" when it is both, since the cost has moved; `memory` (2, H) F and CR that worked, `slot` the
+    next cell to write; `sequence`, `drawn` where new populations come from; `idle` turns without any gain.
     """
 
     pool: np.ndarray
     standings: np.ndarray
     plain: bool
-    known: bool
+    stage: str
     memory: np.ndarray
     slot: int
     sequence: Quasi
@@ -62,11 +65,12 @@ class DE(Method["DEState"]):
 
     Departures, so that it serves any budget: the population begins small, and instead of shrinking towards a known
     end it starts anew, `growth` times larger, when it has converged or nothing was gained for `patience` turns.
+    Integers keep their coordinate within a cell (judged, not written back); options of a Choice are handed on whole.
+    Columns that do not take part drift along.
+
     Tanabe (GECCO 2024, arXiv:2404.03303) found that the memory misleads where columns are discrete, and composite DE's
     sets do better; with these small populations it was the other way round (bbob-mixint, 5 columns: 0.225 against
     0.206 after 200 D evaluations, 0.394 against 0.379 after 2000 D), so the sets are for whoever asks for them.
-    Integers keep their coordinate within a cell (judged, not written back);
-    options of a Choice are handed on whole. Columns that do not take part drift along.
 
     Args:
         population: rows, 4 or more; None: 5 + D / 2 (at most 50), measured best for 200 D evaluations of bbob.
@@ -117,8 +121,8 @@ class DE(Method["DEState"]):
             pool=fresh(space, first, rows, sequence, drawn, key.numpy("population")),
             standings=np.full((P, 2), np.inf),
             plain=False,
-            known=False,
-            memory=np.repeat([[0.3], [0.5]], self.memories, axis=1),
+            stage="new",
+            memory=np.repeat(np.array(FIRST)[:, None], self.memories, axis=1),
             slot=0,
             sequence=sequence,
             drawn=drawn + rows - len(first),
@@ -128,7 +132,7 @@ class DE(Method["DEState"]):
     def ask(self, state: DEState, space: Space, key: Key) -> Question:
         pool, (P, _) = state.pool, state.standings.shape
         x = pool[:P]
-        if not state.known:
+        if state.stage == "new":
             return Question(x)
         d = draws(key, P, len(pool) - P, space.columns, self.memories)
         if self.control == "sets":
@@ -143,47 +147,50 @@ class DE(Method["DEState"]):
         a, b = pool.take(d.r1, axis=0), pool.take(d.r2, axis=0)
         mutant = mutants(x, best, a, b, F)
         if not len(space.discrete):
-            return Question(inside(space, crossed(mutant, x, CR, d.cross), x), notes=(F, CR, d.slots))
-        generator = key.numpy("cells")
-        unordered(space, mutant, x, best, a, b, F, generator)
-        children = inside(space, crossed(mutant, x, CR, d.cross), x)
-        return Question(space.clip(apart(space, children, x, generator)), notes=(F, CR, d.slots))
+            children = inside(space, crossed(mutant, x, CR, d.cross), x)
+        else:
+            generator = key.numpy("cells")
+            unordered(space, mutant, x, best, a, b, F, generator)
+            children = inside(space, crossed(mutant, x, CR, d.cross), x)
+            children = space.clip(apart(space, children, x, generator))
+        points = children if state.stage == "known" else np.concatenate([x, children])
+        return Question(points, notes=(F, CR, d.slots))
 
     def tell(self, state: DEState, space: Space, question: Question, told: Told, key: Key) -> DEState:
-        plain = told.violations is None and not np.count_nonzero(told.status)
-        if not state.known:
-            state.standings, state.plain, state.known = told.standings(), plain, not told.moved
-            return state
-        # a tie is taken, so that a population can cross a plateau
-        if plain and state.plain:
+        P, children = len(state.standings), question.points
+        if state.stage == "known" and state.plain and told.violations is None and not np.count_nonzero(told.status):
+            standings = None
             new, old = told.values, state.standings[:, 1]
+            # a tie is taken, so that a population can cross a plateau
             rows = (new <= old).nonzero()[0]
-            gains = [a - b for a, b in zip(old[rows].tolist(), new[rows].tolist())]
+            gains = [a - b if a > b else 0.0 for a, b in zip(old[rows].tolist(), new[rows].tolist())]
         else:
             standings = told.standings()
-            rows = (~better(state.standings, standings)).nonzero()[0]
+            if state.stage != "known":  # the first rows are the population itself
+                state.standings, standings, children = standings[:P].copy(), standings[P:], children[P:]
+            rows = (~better(state.standings[: len(standings)], standings)).nonzero()[0]
             gains = [_gain(*a, *b) for a, b in zip(state.standings[rows].tolist(), standings[rows].tolist())]
-        if any(gains):
-            state.idle = 0
+        state.idle = 0 if any(gains) else state.idle + 1
+        if state.idle == 0:
             self._learn(state, gains, [part[rows].tolist() for part in question.notes[:2]])
-        else:
-            state.idle += 1
         if len(rows):
-            P = len(state.standings)
             if len(state.pool) > P:
                 state.pool[P + question.notes[2][rows]] = state.pool.take(rows, axis=0)
-            state.pool[rows] = question.points.take(rows, axis=0)
-            if plain and state.plain:
+            state.pool[rows] = children.take(rows, axis=0)
+            if standings is None:
                 state.standings[rows, 1] = told.values[rows]
             else:
-                state.standings[rows] = told.standings()[rows]
-                state.plain = bool(np.isfinite(state.standings[:, 1]).all() and not state.standings[:, 0].any())
-        state.known = not told.moved
+                state.standings[rows] = standings[rows]
+        if standings is not None:
+            state.plain = bool(np.isfinite(state.standings).all() and not state.standings[:, 0].any())
+        new, state.stage = state.stage == "new", "moved" if told.moved else "known"
+        if new:
+            state.idle = 0
+            return state
         # 8: the look costs as much as a step, and a converged population loses little by waiting
         if state.idle >= self.patience or (
             (state.idle or key.turn % 8 == 0) and converged(space, state.points, state.standings)
         ):
-            P = len(state.standings)
             P = min(math.ceil(self.growth * P), max(200, P))
             return self._fresh(space, key, state.sequence, state.drawn, P, space.starts[:0])
         return state

@@ -26,12 +26,13 @@ NONE = np.zeros(0, np.int64)
 class GAState:
     """A population, best first once it is known, and where new ones come from.
 
-    `points` (P, D), `standings` (P, 2); `known` is False when the next question is the population itself.
+    `points` (P, D), `standings` (P, 2); `stage` is "new" when the next question is the population itself, "known" when
+    it is children, "moved" when it is both, since the cost has moved.
     """
 
     points: np.ndarray
     standings: np.ndarray
-    known: bool
+    stage: str
     sequence: Quasi
     drawn: int
 
@@ -80,14 +81,14 @@ class GA(Method["GAState"]):
         return GAState(
             points=points,
             standings=np.full((P, 2), np.inf),
-            known=False,
+            stage="new",
             sequence=sequence,
             drawn=drawn + P - len(first),
         )
 
     def ask(self, state: GAState, space: Space, key: Key) -> Question:
         x = state.points
-        if not state.known:
+        if state.stage == "new":
             return Question(x)
         P, D = x.shape
         options = np.flatnonzero(space.kinds == "choice") if len(space.discrete) else NONE
@@ -105,7 +106,7 @@ class GA(Method["GAState"]):
         clipped = space.clip(children)
         if clipped.tobytes() != children.tobytes():  # what leads out is mirrored, or else stays at the bound
             clipped = space.clip(np.where(clipped != children, 2 * clipped - children, children))
-        return Question(clipped)
+        return Question(clipped if state.stage == "known" else np.concatenate([clipped, x]))
 
     def _cells(
         self, space: Space, x: np.ndarray, children: np.ndarray, change: np.ndarray, generator: np.random.Generator
@@ -118,23 +119,20 @@ class GA(Method["GAState"]):
         return mutated_cells(space, children, change, known, generator)
 
     def tell(self, state: GAState, space: Space, question: Question, told: Told, key: Key) -> GAState:
-        standings = told.standings()
-        P = len(state.points)
-        if state.known:
+        standings, points = told.standings(), question.points
+        P, new = len(state.points), state.stage == "new"
+        if state.stage == "known":
             # children first: of equals the newer one stays, so that a population can cross a plateau
-            points = np.concatenate([question.points, state.points])
+            points = np.concatenate([points, state.points])
             standings = np.concatenate([standings, state.standings])
-            if len(space.discrete):
-                standings[copies(space, points)] = np.inf
-            best = order(standings)[:P]
-            state.points, state.standings = points[best], standings[best]
-            # 8: the look costs as much as a turn; a level turn may mean a level cost
-            look = key.turn % 8 == 0 or (standings[0] == standings[-1]).all()
-            if look and converged(space, state.points, state.standings):
-                P = min(math.ceil(self.growth * P), max(200, P))
-                return self._fresh(space, key, state.sequence, state.drawn, P, space.starts[:0])
-        else:
-            best = order(standings)
-            state.points, state.standings = state.points[best], standings[best]
-        state.known = not told.moved
+        if len(space.discrete):
+            standings[copies(space, points)] = np.inf
+        best = order(standings)[:P]
+        state.points, state.standings = points[best], standings[best]
+        state.stage = "moved" if told.moved else "known"
+        # 8: the look costs as much as a turn; a level turn may mean a level cost
+        look = not new and (key.turn % 8 == 0 or (standings[0] == standings[-1]).all())
+        if look and converged(space, state.points, state.standings):
+            P = min(math.ceil(self.growth * P), max(200, P))
+            return self._fresh(space, key, state.sequence, state.drawn, P, space.starts[:0])
         return state

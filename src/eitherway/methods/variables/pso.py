@@ -28,8 +28,8 @@ class PSOState:
     """A swarm, the best places it remembers, and who hears of whom.
 
     `positions`, `velocities`, `bests` (P, D); `standings` (P, 2) of the bests, infinite before the first turn; `plain`
-    whether every best has a value and no violation; `known` is False when the next question is the bests, whose values
-    have gone; `hears` (P, P), whether the column's particle hears of the row's, all False
+    whether every best has a finite value and no violation; `known` is False when the next question is the bests, too,
+    since the cost has moved; `hears` (P, P), whether the column's particle hears of the row's, all False
     before the first flight; `sequence`, `drawn` where new swarms come from.
     """
 
@@ -99,27 +99,25 @@ class PSO(Method["PSOState"]):
         )
 
     def ask(self, state: PSOState, space: Space, key: Key) -> Question:
-        return Question(state.positions if state.known else state.bests)
+        return Question(state.positions if state.known else np.concatenate([state.bests, state.positions]))
 
     def tell(self, state: PSOState, space: Space, question: Question, told: Told, key: Key) -> PSOState:
-        plain = told.violations is None and not np.count_nonzero(told.status)
-        if not state.known:
-            state.standings, state.plain, state.known = told.standings(), plain, not told.moved
-            return state
         first = not state.hears[0, 0]  # everyone hears of himself, once they fly
-        if plain and state.plain:
+        if state.known and state.plain and told.violations is None and not np.count_nonzero(told.status):
             known = state.standings[:, 1]
             rows = (told.values < known).nonzero()[0]
             improved = bool(len(rows)) and min(told.values.tolist()) < min(known.tolist())
             known[rows] = told.values[rows]
         else:
-            standings = told.standings()
+            standings, P = told.standings(), len(state.standings)
+            if not state.known:  # the first rows are the bests
+                state.standings, standings = standings[:P].copy(), standings[P:]
             rows = better(standings, state.standings).nonzero()[0]
             improved = better(standings, state.standings[order(state.standings)[0]]).any()
             state.standings[rows] = standings[rows]
             state.plain = bool(np.isfinite(state.standings[:, 1]).all() and not state.standings[:, 0].any())
         if len(rows):
-            state.bests[rows] = question.points.take(rows, axis=0)
+            state.bests[rows] = state.positions.take(rows, axis=0)
         state.known = not told.moved
         # 8: the look costs as much as a flight; a level turn may mean a level cost, from which to go elsewhere at once
         look = key.turn % 8 == 0 or len(set(told.values.tolist())) == 1 or not state.plain
