@@ -119,7 +119,7 @@ def open_to_write(path: Path, configuration: dict[str, Any]) -> tuple[sqlite3.Co
     Raises:
         JournalError: if it is empty, cut short, not ours, newer than this program, or may not be written.
     """
-    for left in path.parent.glob(f".{path.name}.*.born"):  # by a process that died while it wrote them
+    for left in path.parent.glob(f".{path.name}.*.born*"):  # by a process that died while it wrote them
         left.unlink()
     if not path.exists():
         _born(path, configuration)
@@ -177,6 +177,8 @@ def _born(path: Path, configuration: dict[str, Any]) -> None:
         db.executescript("PRAGMA journal_mode=MEMORY; PRAGMA synchronous=OFF; BEGIN;" + _SCHEMA)
         db.execute("INSERT INTO run VALUES('configuration', ?)", (json.dumps(configuration),))
         db.execute("COMMIT")
+        with contextlib.suppress(sqlite3.OperationalError):  # on a network disk; `_write_ahead` says so
+            db.execute("PRAGMA journal_mode=WAL")  # here it costs no flush, later two
         db.close()
         with open(aside, "rb") as file:
             os.fsync(file.fileno())
@@ -186,7 +188,8 @@ def _born(path: Path, configuration: dict[str, Any]) -> None:
     except (sqlite3.Error, OSError) as error:
         if db is not None:
             db.close()
-        aside.unlink(missing_ok=True)
+        for left in path.parent.glob(f"{aside.name}*"):
+            left.unlink()
         raise explain(error, path) from None
 
 
