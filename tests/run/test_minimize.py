@@ -169,3 +169,47 @@ def test_a_trial_is_told_once():
         search.move(Told(np.zeros(7), np.zeros(7, int)))
     with pytest.raises(ew.CostError, match=r"there is no question to answer; call open\(\) or ask\(\) first"):
         ew.Search(BOX, "randomsearch").move()
+
+
+def gradient_of(cost, x=0.5):
+    from eitherway.run.problem import Problem
+
+    problem = Problem(cost, ew.Space(ew.Array((2,), -1, 1)))
+    point = problem.space.encode(np.full(2, x))
+    return problem.judge(np.full(2, x), point, "gradient", None, None)
+
+
+def test_gradients_arrive_in_search_coordinates():
+    pytest.importorskip("torch")
+    answer = gradient_of(lambda x: (x**2).sum())
+    assert answer.value == 0.5 and answer.gradient.tolist() == [2.0, 2.0]  # the box is 2 wide: 2 x * 2
+
+
+def test_a_cost_that_cannot_run_on_tensors_is_judged_on_plain_values_and_says_why():
+    pytest.importorskip("torch")
+    answer = gradient_of(lambda x: float(np.square(np.asarray(x)).sum()))
+    assert (
+        answer.status == 0
+        and answer.value == 0.5
+        and "the cost cannot run on tensors: RuntimeError" in answer.no_gradient
+    )
+    answer = gradient_of(lambda x: 0.25)
+    assert answer.value == 0.25 and "returned a float that torch cannot follow back to its inputs" in answer.no_gradient
+
+
+def test_without_torch_there_is_no_gradient_and_nothing_fails(monkeypatch):
+    import sys
+
+    monkeypatch.delitem(sys.modules, "torch", raising=False)
+    answer = gradient_of(costs.bowl)
+    assert answer.value == 0.5 and "torch has not been imported" in answer.no_gradient
+
+
+def test_gradients_of_a_batch_are_those_of_its_rows():
+    torch = pytest.importorskip("torch")
+    from eitherway.run.problem import Problem
+
+    space = ew.Space(ew.Array((2,), -1, 1))
+    problem = Problem(ew.batched(lambda x: (torch.as_tensor(x) ** 2).sum(1)), space)
+    answers = problem.judge_together(np.array([[0.75, 0.5], [0.5, 1.0]]), "gradient", None)
+    assert [a.gradient.tolist() for a in answers] == [[2.0, 0.0], [0.0, 4.0]] and answers[1].value == 1.0

@@ -25,6 +25,18 @@ TICK = 0.05
 """Seconds between two looks at the progress line and the file while rows are judged."""
 
 
+_FORKS = object()
+"""Another object in every process that was forked: who finds not the one he began with is somebody's child."""
+
+
+def _forked() -> None:
+    global _FORKS
+    _FORKS = object()
+
+
+os.register_at_fork(after_in_child=_forked)
+
+
 class Run:
     """One call's worth of a search: moves it turn by turn until `reason` says why not.
 
@@ -52,7 +64,7 @@ class Run:
         self.notes: list[str] = []
         self.interrupted = False
         self.judged = 0
-        self._process = os.getpid()
+        self._forks = _FORKS
         self._first_failures: list[str] | None = []
         self._told_flat = False
 
@@ -188,7 +200,7 @@ class Run:
         target = -np.inf if self.limits.target is None else self.limits.target
         deadline = np.inf if self.deadline is None else self.deadline
         tick = self._looked + TICK
-        getpid = os.getpid
+        forks = self._forks
         values: list[float] = []
         first = at = rows[0] if rows else 0
         guard = GlobalRandomness() if self.judged == 0 else None
@@ -203,7 +215,7 @@ class Run:
                     value = Answer.failed(str(error) or "the cost raised Failed")
                 except (Exception, SystemExit) as error:
                     value = Answer.failed(told_by(error), broken=True)
-                if getpid() != self._process:
+                if _FORKS is not forks:
                     self._end_child()
                 if guard is not None:
                     guard = self._after_first(guard)
@@ -244,7 +256,7 @@ class Run:
         for row in rows:
             guard = GlobalRandomness() if self.judged == 0 else None
             answer = problem.judge(inputs[row], question.points[row], question.wants, problem.carry, seed)
-            if os.getpid() != self._process:
+            if _FORKS is not self._forks:
                 self._end_child()
             self._put(row, answer)
             if guard is not None:
@@ -256,7 +268,7 @@ class Run:
         """All rows by one call of a batched cost."""
         guard = GlobalRandomness() if self.judged == 0 else None
         answers = self.problem.judge_together(question.points[list(rows)], question.wants, seed)
-        if os.getpid() != self._process:
+        if _FORKS is not self._forks:
             self._end_child()
         if guard is not None:
             self._after_first(guard)

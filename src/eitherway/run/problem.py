@@ -13,12 +13,13 @@ import numpy as np
 from eitherway.base.errors import CostError, Failed
 from eitherway.base.keys import Key
 from eitherway.methods.codec import encode
-from eitherway.methods.protocol import FAILED, OK
+from eitherway.methods.protocol import OK
 from eitherway.run.answers import Answer
 from eitherway.run.search import as_answer
 from eitherway.space.condition import describe
 from eitherway.space.space import Space
 
+NO_TORCH = "torch has not been imported, so nothing can track a gradient"
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -110,7 +111,7 @@ class Problem:
         """The answer to one row. Only an interruption comes out as an exception."""
         try:
             if wants == "gradient":
-                return self._with_gradient(values, point, carry, seed)
+                return self._tracked(values, point, carry, seed)
             if self.learns:
                 value, report = self.cost.judge(values, carry, seed)
                 answer = self.answer(value, values)
@@ -155,10 +156,22 @@ class Problem:
         return answer
 
     # ---- gradients --------------------------------------------------------------------------------------------------
-    def _with_gradient(self, values: Any, point: np.ndarray, carry: Any, seed: int | None) -> Answer:
-        torch = sys.modules.get("torch")
-        if torch is None:
-            return Answer(status=FAILED, no_gradient="torch has not been imported, so nothing can track a gradient")
+    def _tracked(self, values: Any, point: np.ndarray, carry: Any, seed: int | None) -> Answer:
+        """The answer with its gradient; where there is none, the plain value and why."""
+        try:
+            torch = sys.modules.get("torch")
+            if torch is not None:
+                return self._with_gradient(torch, values, point, carry, seed)
+            why = NO_TORCH
+        except Failed:
+            raise
+        except Exception as error:
+            why = f"the cost cannot run on tensors: {told_by(error)}"
+        answer = self.judge(values, point, "value", carry, seed)
+        answer.no_gradient = why
+        return answer
+
+    def _with_gradient(self, torch: Any, values: Any, point: np.ndarray, carry: Any, seed: int | None) -> Answer:
         leaves: list[Any] = []
 
         def leaf(x: Any) -> Any:
@@ -202,7 +215,7 @@ class Problem:
         P = len(points)
         try:
             if wants == "gradient":
-                return self._together_with_gradient(points, seed)
+                return self._tracked_together(points, seed)
             together = self.space.decode_together(points)
             return self._rows(self._call(self.cost, together, seed), together, P)
         except Failed as error:
@@ -231,13 +244,24 @@ class Problem:
             raise CostError(f"{what} was given {P} points and returned shape {column.shape}; expected ({P},)")
         return column.tolist()
 
-    def _together_with_gradient(self, points: np.ndarray, seed: int | None) -> list[Answer]:
-        P, torch = len(points), sys.modules.get("torch")
-        if torch is None:
-            return [
-                Answer(status=FAILED, no_gradient="torch has not been imported, so nothing can track a gradient")
-                for _ in range(P)
-            ]
+    def _tracked_together(self, points: np.ndarray, seed: int | None) -> list[Answer]:
+        """P answers with their gradients; where there are none, the plain values and why."""
+        try:
+            torch = sys.modules.get("torch")
+            if torch is not None:
+                return self._together_with_gradient(torch, points, seed)
+            why = NO_TORCH
+        except (Failed, CostError):
+            raise
+        except Exception as error:
+            why = f"the cost cannot run on tensors: {told_by(error)}"
+        answers = self.judge_together(points, "value", seed)
+        for answer in answers:
+            answer.no_gradient = why
+        return answers
+
+    def _together_with_gradient(self, torch: Any, points: np.ndarray, seed: int | None) -> list[Answer]:
+        P = len(points)
         together = self.space.decode_together(points)
         columns = {"value": together} if self.space.lone else together
         leaves = {

@@ -138,10 +138,10 @@ class Space:
 
         Inactive variables are left out. Rows of `starts` give the user's own numbers back, to the last bit.
         """
-        columns = self._columns(points)
         if self.lone:
-            rows: list[Any] = columns[0]
+            rows: list[Any] = self.variables["value"].decode(points)
         else:
+            columns = self._columns(points)
             names = list(self.variables)
             rows = [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
             if self._conditional:
