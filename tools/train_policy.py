@@ -15,12 +15,13 @@ from eitherway.bicycle.race import TRAINED, Heat, conditions, train, trained
 
 
 def say(heat: Heat) -> None:
-    print(f"  {heat.runners:3d} runners, {heat.roads:4d} roads each: the best held {heat.held} of {heat.of}", flush=True)
+    roads = f"{heat.runners:3d} runners, {heat.roads:4d} roads each"
+    print(f"  {roads}: the best held {heat.held} of {heat.of} rides", flush=True)
 
 
 def check(task: str) -> None:
     """Whole rides on roads 0, 1, 2, ...: as published, rougher, and with the other sign."""
-    weights, facts = trained(task)  # type: ignore[arg-type]
+    weights, _ = trained(task)  # type: ignore[arg-type]
     rider = Rider(task)  # type: ignore[arg-type]
     cases = [(rider, 1000), *((other, 100) for other in conditions(rider))]
     if task != "whipple":

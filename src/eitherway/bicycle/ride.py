@@ -39,7 +39,7 @@ class Setting(NamedTuple):
 
 
 SETTINGS: dict[tuple[TaskName, Kind, Reward], Setting] = {
-    ("balance", "linear", "survival"): Setting(30.0, 8),
+    ("balance", "linear", "survival"): Setting(10.0, 8),
     ("balance", "mlp", "survival"): Setting(5.0, 8),
     ("balance", "linear", "binary"): Setting(30.0, 8),
     ("balance", "mlp", "binary"): Setting(5.0, 12),
