@@ -139,7 +139,7 @@ def test_equal_rows_take_their_places_in_row_order():
 
 @pytest.mark.parametrize("P, D", [(8, 5), (9, 5), (7, 2), (40, 3), (4, 1), (6, 20), (1, 3)])
 def test_mirrored_points_are_opposite_and_at_right_angles(P, D):
-    z, half = mirrored(np.random.default_rng(0), P, D), (P + 1) // 2
+    (z,), half = mirrored(np.random.default_rng(0), 1, P, D), (P + 1) // 2
     np.testing.assert_array_equal(z[half:], -z[: P - half])
     block = z[: min(half, D)]
     np.testing.assert_allclose(block @ block.T, np.diag((block**2).sum(1)), atol=1e-12)
@@ -147,7 +147,7 @@ def test_mirrored_points_are_opposite_and_at_right_angles(P, D):
 
 def test_each_mirrored_point_alone_is_standard_normal():
     rng = np.random.default_rng(0)
-    z = np.stack([mirrored(rng, 8, 3) for _ in range(20_000)])
+    z = mirrored(rng, 20_000, 8, 3)
     for row in (0, 3, 5):
         # five standard errors of 20 000 draws: of a mean 0.035, of a covariance 0.05, of a fourth moment 0.35
         np.testing.assert_allclose(z[:, row].mean(0), 0, atol=0.035)
@@ -158,7 +158,7 @@ def test_each_mirrored_point_alone_is_standard_normal():
 @pytest.mark.parametrize("P", [4, 7, 8, 20])
 def test_a_mean_step_that_tells_nothing_is_as_long_as_the_paths_take_it_for(P):
     rng, r = np.random.default_rng(1), rates(P, 5)
-    squares = [((rng.permutation(r.positive) @ mirrored(rng, P, 5)) ** 2).sum() for _ in range(6000)]
+    squares = [((rng.permutation(r.positive) @ z) ** 2).sum() for z in mirrored(rng, 6000, P, 5)]
     # the standard error of the mean is about 1.5 %
     assert np.mean(squares) * r.worth / 5 == pytest.approx(1, abs=0.06)
 

@@ -11,6 +11,7 @@ from math import exp, log, sqrt
 
 import numpy as np
 
+from eitherway.base.keys import Key
 from eitherway.methods.codec import state
 from eitherway.methods.protocol import Told
 
@@ -77,26 +78,40 @@ def shares(told: Told, r: Rates) -> tuple[np.ndarray, np.ndarray]:
     return (positive * told.ok if failures else positive), negative
 
 
-def mirrored(rng: np.random.Generator, P: int, D: int) -> np.ndarray:
-    """(P, D) standard normal rows: the first half at right angles to each other, the second half their opposites.
+def cloud(key: Key, P: int, D: int) -> np.ndarray:
+    """(P, D) this turn's `mirrored` rows. Turns are drawn together: a small cloud costs more to draw than to use."""
+    together = max(1, min(32, 4096 // max(1, P * D)))
+    turn = key.turn % together
+    return _clouds(key.seed, key.turn - turn, key.path, together, P, D)[turn]
+
+
+@lru_cache(maxsize=8)
+def _clouds(seed: int, turn: int, path: tuple[str, ...], T: int, P: int, D: int) -> np.ndarray:
+    """(T, P, D), a pure function of its arguments; the size is named, so that a restart within the block draws anew."""
+    return mirrored(Key(seed, turn, path).numpy(f"clouds of {P}"), T, P, D)
+
+
+def mirrored(rng: np.random.Generator, T: int, P: int, D: int) -> np.ndarray:
+    """(T, P, D) standard normal rows: of each P, the first half at right angles, the second half their opposites.
 
     Every row alone is standard normal; together they cover the directions more evenly than independent ones do.
     Source: Wang, Emmerich and Back, Mirrored Orthogonal Sampling for Covariance Matrix Adaptation Evolution
     Strategies, Evol. Comput. 27(4), 2019; without their pairwise selection.
     """
     if not P or not D:
-        return np.empty((P, D))
+        return np.empty((T, P, D))
     half = (P + 1) // 2
     rows = min(half, D)
-    z = rng.standard_normal((-(-half // rows), rows, D))
+    groups = -(-half // rows)
+    z = rng.standard_normal((T * groups, rows, D))
     products = z @ z.transpose(0, 2, 1)
     squares = np.einsum("bii->bi", products)  # a view of the diagonals
     lengths = np.sqrt(squares)
     squares += 1e-14  # never singular, even for rows that happen to be parallel
     # Gram-Schmidt: the triangular factor takes from each row what the rows before it have
     right = np.linalg.solve(np.linalg.cholesky(products), z) * lengths[:, :, None]
-    z = right.reshape(-1, D)[:half]
-    return np.concatenate([z, -z])[:P]
+    z = right.reshape(T, groups * rows, D)[:, :half]
+    return np.concatenate([z, -z], axis=1)[:, :P]
 
 
 @state

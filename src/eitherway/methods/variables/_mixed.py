@@ -11,9 +11,10 @@ from functools import lru_cache
 
 import numpy as np
 
+from eitherway.base.keys import Key
 from eitherway.methods.codec import state
 from eitherway.methods.variables._categories import Categories, categories, draw, follow
-from eitherway.methods.variables._gaussian import Gaussian, Rates, learn, mirrored
+from eitherway.methods.variables._gaussian import Gaussian, Rates, cloud, learn
 from eitherway.methods.variables._margin import Margin, centre, correct, margin
 from eitherway.space.space import Space
 
@@ -61,12 +62,12 @@ def mixed(space: Space, mean: np.ndarray) -> Mixed:
     return Mixed(margin(len(plan.whole)), categories(plan.levels), space.snap(mean[None])[0])
 
 
-def draw_points(m: Mixed, g: Gaussian, space: Space, P: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def draw_points(m: Mixed, g: Gaussian, space: Space, P: int, key: Key) -> tuple[np.ndarray, np.ndarray]:
     """P points (P, D), clipped, and the whole coordinates (P, I) as they were before."""
     plan = layout(space)
-    steps = g.steps(mirrored(rng, P, len(plan.normal)))
+    steps = g.steps(cloud(key, P, len(plan.normal)))
     steps[:, plan.whole] *= m.margin.stretch
-    options = draw(m.categories, plan.levels, rng.random((P, len(plan.choices))))
+    options = draw(m.categories, plan.levels, key.numpy("options").random((P, len(plan.choices))))
     points = np.full((P, space.columns), 0.5)
     points[:, plan.normal] = g.mean + g.sigma * steps
     points[:, plan.choices] = (options + 0.5) / plan.levels

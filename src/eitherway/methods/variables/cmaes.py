@@ -11,7 +11,7 @@ import numpy as np
 from eitherway.base.errors import MethodError
 from eitherway.methods.codec import state
 from eitherway.methods.protocol import Method, Question, Stop, Told
-from eitherway.methods.variables._gaussian import Gaussian, gaussian, learn, mirrored, rates, shares
+from eitherway.methods.variables._gaussian import Gaussian, cloud, gaussian, learn, rates, shares
 from eitherway.methods.variables._mixed import Mixed, draw_points, layout, learn_mixed, mixed
 from eitherway.methods.variables._restarts import REASONS, Run, first_run, next_run
 
@@ -75,11 +75,11 @@ class CMAES(Method["CMAESState"]):
     def ask(self, state: CMAESState, space: Space, key: Key) -> Question:
         """A population drawn from the cloud; in the very first turn the starts, and fewer drawn."""
         g, starts = state.normal, self._starts(state, space)
-        P, rng = max(state.run.population - len(starts), 0), key.numpy("points")
+        P = max(state.run.population - len(starts), 0)
         if state.discrete is None:
-            points = space.clip(g.mean + g.sigma * g.steps(mirrored(rng, P, space.columns)))
+            points = space.clip(g.mean + g.sigma * g.steps(cloud(key, P, space.columns)))
             return Question(np.concatenate([starts, points]) if len(starts) else points)
-        points, whole = draw_points(state.discrete, g, space, P, rng)
+        points, whole = draw_points(state.discrete, g, space, P, key)
         if len(starts):
             plan = layout(space)
             points = np.concatenate([starts, points])
@@ -148,8 +148,8 @@ class CMAES(Method["CMAESState"]):
     ) -> tuple[Gaussian, Mixed | None]:
         normal = layout(space).normal
         spreads = np.where(closed, 1.0, 1 / self.sigma)
-        cloud = gaussian(mean[normal], self.sigma * factor, spreads[normal])
-        return cloud, mixed(space, mean) if len(space.discrete) else None
+        normal_part = gaussian(mean[normal], self.sigma * factor, spreads[normal])
+        return normal_part, mixed(space, mean) if len(space.discrete) else None
 
     def _learn(self, state: CMAESState, space: Space, question: Question, told: Told, starts: int) -> None:
         g, points = state.normal, question.points
