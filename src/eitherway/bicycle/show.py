@@ -170,7 +170,7 @@ def turn(track: np.ndarray, *, seconds: float = 10.0) -> Figure:
             above.plot(*path[k], "o", color=INK, markersize=4)
             _words(above, f"{whole} s", path[k], (0, 7), ha="center")
         above.plot(*path[0], "o", color=INK, markersize=5)
-        _words(above, "start, riding up the page", path[0], (10, -3), color=FAINT)
+        _words(above, "start, riding up the page", path[0], (10, -13), color=FAINT)
         above.set(aspect="equal", adjustable="datalim", xlabel="m", ylabel="m")
         above.margins(0.06, 0.22)
         above.annotate(
