@@ -128,9 +128,9 @@ def test_composed_parameters_do_not_notice_a_monotone_change_of_the_cost():
 
 
 def test_it_finds_the_bottom_of_a_sphere():
-    # the largest of 60 seeds was 1.1e-8
+    # the largest of 60 seeds was 1.9e-7
     _, best = _run(DE(), BOX, _sphere, 150)
-    assert best < 1e-6
+    assert best < 1e-5
 
 
 def test_after_the_cost_has_moved_the_population_is_asked_again_beside_its_children():
@@ -197,9 +197,9 @@ def test_mixed_columns_are_searched_together():
         v = space.decode(point[None])[0]
         return (v["n"] - 13) ** 2 + 3.0 * (v["c"] != "c") + (v["x"] - 0.5) ** 2 + (np.log10(v["y"]) + 2) ** 2
 
-    # the largest of 60 seeds was 2e-4
+    # the largest of 60 seeds was 3e-12
     _, best = _run(DE(), space, cost, 120)
-    assert best < 0.05
+    assert best < 1e-6
 
 
 def test_a_constraint_is_met_and_the_best_point_lies_on_its_edge():
