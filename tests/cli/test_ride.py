@@ -23,12 +23,12 @@ def _little(monkeypatch):
 
 
 def test_it_tells_the_whole_story_and_leaves_pictures_and_a_policy(tmp_path, capsys):
-    assert main(["ride", "--out", str(tmp_path), "--seed", "1"]) == 0
+    assert main(["ride", "--out", str(tmp_path)]) == 0
     said = capsys.readouterr().out
     assert {path.name for path in tmp_path.iterdir()} == PICTURES | {"learning.png", "policy.safetensors"}
     assert said.index("drawn at random at first") < said.index("ride     1") < said.index("Learned: ")
     falls = int(re.search(r"(\d+) falls?, then 3 of 3 unseen roads ridden for 1000 s", said)[1])
-    assert falls == len(re.findall(r" s  fell ", said))
+    assert f"{falls} falls, " in said[said.index("Learned: ") :]
     assert "From yes or no alone" in said.splitlines()[-1]
     assert load_policy(tmp_path / "policy.safetensors")[2]["falls"] == falls
 
@@ -121,16 +121,17 @@ def test_a_mistake_is_one_message(arguments, message, capsys):
 
 def test_many_rides_are_gathered_in_a_line():
     class Page:
-        width, lines = 80, []  # noqa: RUF012
+        width = 80
 
         def print(self, line):
-            self.lines.append(line)
+            printed.append(line)
 
+    printed = []
     lines = _ride.Lines(Page(), Rider())
     for k in range(60):
         lines.hear(Episode(k, 1000, 150 if k != 50 else 700, "fall"))
     lines.close()
-    assert len(Page.lines) == _ride.FIRST + 3
-    assert "and 26 more, none of them longer" in Page.lines[_ride.FIRST]
-    assert "7.0 s" in Page.lines[_ride.FIRST + 1]
-    assert "and 9 more" in Page.lines[-1]
+    assert len(printed) == _ride.FIRST + 3
+    assert "and 26 more, none of them longer" in printed[_ride.FIRST]
+    assert "7.0 s" in printed[_ride.FIRST + 1]
+    assert "and 9 more" in printed[-1]
