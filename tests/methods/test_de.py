@@ -217,8 +217,8 @@ def test_a_constraint_is_met_and_the_best_point_lies_on_its_edge():
 @pytest.mark.parametrize(
     "setting, message",
     [
-        ({"population": 3}, "population=3; expected 4 or more rows"),
-        ({"best_share": 1.5}, "best_share=1.5; expected a share from 0"),
+        ({"population": 3}, "population=3.*expected 4 or more rows"),
+        ({"best_share": 1.5}, "best_share=1.5.*expected a share from 0"),
         ({"control": "shade"}, "control='shade'; expected 'memory' or 'sets'"),
         ({"growth": 0.5}, "growth=0.5; expected 1 or more"),
         ({"memories": 0}, "memories=0; expected 1 or more"),

@@ -166,7 +166,7 @@ def test_one_option_is_as_near_as_another():
 @pytest.mark.parametrize(
     "setting, message",
     [
-        ({"swarm": 1}, "swarm=1; expected 2 or more particles"),
+        ({"swarm": 1}, "swarm=1.*expected 2 or more particles"),
         ({"informed": -1}, "informed=-1; expected 0 or more"),
         ({"growth": 0.5}, "growth=0.5; expected 1 or more"),
     ],
