@@ -213,3 +213,21 @@ def test_gradients_of_a_batch_are_those_of_its_rows():
     problem = Problem(ew.batched(lambda x: (torch.as_tensor(x) ** 2).sum(1)), space)
     answers = problem.judge_together(np.array([[0.75, 0.5], [0.5, 1.0]]), "gradient", None)
     assert [a.gradient.tolist() for a in answers] == [[2.0, 0.0], [0.0, 4.0]] and answers[1].value == 1.0
+
+
+@pytest.mark.parametrize("constrained", [{"constraints": [lambda x: 0.5 - x[0]]}, {}])
+def test_a_method_that_does_not_heed_constraints_is_refused(constrained):
+    cost = costs.bowl if constrained else lambda x: ew.Outcome(costs.bowl(x), {"right": 0.5 - x[0]})
+    with pytest.raises(ew.MethodError, match="SQP does not heed constraints, and the cost has some; choose CMAES, DE"):
+        ew.minimize(cost, BOX, "sqp", progress=None, **constrained)
+
+
+def test_auto_leaves_constrained_costs_to_engines_that_heed_them():
+    result = ew.minimize(costs.bowl, BOX, budget=400, constraints=[lambda x: 0.5 - x[0]], progress=None)
+    assert result.best[0] >= 0.5 and result.value == pytest.approx(0.25, abs=0.01)
+
+
+def test_findings_are_told_in_the_users_sign():
+    result = ew.maximize(lambda x: -costs.bowl(x) - 1, BOX, budget=100, progress=None)
+    assert "best -1 in" in result.findings and f"found: {result.findings}" in str(result)
+    assert ew.minimize(costs.bowl, BOX, "de", budget=20, progress=None).findings is None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeVar
 
 import numpy as np
 
@@ -127,6 +127,9 @@ class Method(Protocol[S]):
     goes through ask and tell; a method that cannot serve a space says so in `init`, and names methods that can.
     """
 
+    heeds_constraints: ClassVar[bool] = True
+    """Whether it looks at `told.violations`: a run with constraints refuses a method that does not."""
+
     def init(self, space: Space, key: Key) -> S:
         """The state before the first question. Raises MethodError where the space cannot be served."""
         ...
@@ -145,4 +148,8 @@ class Method(Protocol[S]):
 
     def stopped(self, state: S) -> Stop | None:
         """Why there is nothing more to ask, or None."""
+        return None
+
+    def findings(self, state: S, sign: float = 1.0) -> str | None:
+        """What it has found out about the cost, a sentence for the user, values times `sign`; or None."""
         return None

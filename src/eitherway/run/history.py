@@ -39,7 +39,7 @@ class History:
     """
 
     def __init__(self, space: Space, sign: float = 1.0):
-        self._space, self._sign = space, sign
+        self._space, self.sign = space, sign
         self._turns: list[_Turn] = []
         self._bytes = 0
         self.why: dict[int, str] = {}
@@ -85,10 +85,10 @@ class History:
         if name == "status":
             return np.concatenate([t.status for t in self._turns] or [np.zeros(0, np.uint8)])
         if name == "value":
-            return self._sign * self._values()
+            return self.sign * self._values()
         if name == "best":
             best = np.minimum.accumulate(np.where(self._counts(), self._values(), np.inf)) if len(self) else np.zeros(0)
-            return self._sign * np.where(np.maximum.accumulate(self._counts()), best, np.nan) if len(self) else best
+            return self.sign * np.where(np.maximum.accumulate(self._counts()), best, np.nan) if len(self) else best
         if name in self._variables():
             return self._variable(name)
         if name in self._metrics():

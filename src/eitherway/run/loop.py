@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from eitherway.base.errors import CostError, Failed
+from eitherway.base.errors import CostError, Failed, MethodError
 from eitherway.methods.protocol import OK, Question
 from eitherway.run.answers import Answer, Answers
 from eitherway.run.history import History
@@ -133,6 +133,11 @@ class Run:
             return None
         self._judge(question)
         answers = search.answers
+        if answers.violations and not getattr(search.method, "heeds_constraints", True):
+            raise MethodError(
+                f"{type(search.method).__name__} does not heed constraints, and the cost has some; "
+                "choose CMAES, DE, GA, PSO, or leave method= out"
+            )
         if answers.missing:
             if self.book:
                 self.book.part(search.state.turn, answers)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -82,6 +82,12 @@ class Result:
         point = self.search.method.recommend(self.search.state.method)
         return self.best if point is None else self.search.space.decode(self.search.space.clip(point[None]))[0]
 
+    @property
+    def findings(self) -> str | None:
+        """What the method found out about the cost, in the user's sign; None where it does not say."""
+        findings = getattr(self.search.method, "findings", None)
+        return findings and findings(self.search.state.method, self.history.sign)
+
     def plot(self, axes: Axes | None = None) -> Axes:
         """Every value and the best so far, against evaluations."""
         from eitherway.run.plot import plot_history
@@ -91,12 +97,9 @@ class Result:
     def __str__(self) -> str:
         failures = f", {self.failures} without a value" if self.failures else ""
         best = "nothing had a value" if self.best is None else f"best value {self.value:.6g} at {_short(self.best)}"
-        lines = [
-            best,
-            f"{self.evaluations} evaluations in {self.seconds:.3g} s{failures}, by {describe(self.method)}",
-            f"stopped: {self.reason}",
-        ]
-        return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
+        lines = [best, f"{self.evaluations} evaluations in {self.seconds:.3g} s{failures}, by {_named(self.method)}"]
+        lines += [f"found: {self.findings}"] if self.findings else []
+        return "\n".join([*lines, f"stopped: {self.reason}", *(f"note: {note}" for note in self.notes)])
 
     def _repr_html_(self) -> str:
         best = self.best if isinstance(self.best, dict) else {"x": self.best}
@@ -106,10 +109,19 @@ class Result:
             ("without a value", self.failures),
             ("seconds", f"{self.seconds:.3g}"),
         ]
-        rows += [("method", describe(self.method)), ("stopped", self.reason), *(("note", note) for note in self.notes)]
+        rows += [("method", _named(self.method)), *([("found", self.findings)] if self.findings else [])]
+        rows += [("stopped", self.reason), *(("note", note) for note in self.notes)]
         return (
             "<table>" + "".join(f"<tr><th>{escape(k)}</th><td>{escape(str(v))}</td></tr>" for k, v in rows) + "</table>"
         )
+
+
+def _named(method: Any) -> str:
+    """A method with the settings that somebody chose; its name alone where nobody did."""
+    if not is_dataclass(method):
+        return describe(method)
+    chosen = [f"{f.name}={getattr(method, f.name)!r}" for f in fields(method) if getattr(method, f.name) != f.default]
+    return f"{type(method).__name__}({', '.join(chosen)})" if chosen else type(method).__name__
 
 
 def _short(value: Any) -> str:

@@ -42,13 +42,14 @@ class Account:
 
 @state
 class AutoState:
-    """The engines' names and states, their accounts, whose turn it is, and whether the cost has ever moved."""
+    """The engines' names and states, their accounts, whose turn it is; whether the cost ever moved, or constrains."""
 
     names: list[str]
     states: list[Any]
     accounts: list[Account]
     now: int
     moved: bool
+    constrained: bool
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ class Auto(Method["AutoState"]):
             )
         names = names or self._suited(space)
         states = [self._engine(name).init(space, key.child(name).at(0)) for name in names]
-        return AutoState(names, states, [Account(0, 0, np.full(2, np.inf), False) for _ in names], 0, False)
+        return AutoState(names, states, [Account(0, 0, np.full(2, np.inf), False) for _ in names], 0, False, False)
 
     def ask(self, state: AutoState, space: Space, key: Key) -> Question:
         """The question of the engine whose turn it is, untouched."""
@@ -92,6 +93,7 @@ class Auto(Method["AutoState"]):
         """Hands the answers to the engine that asked, writes its account, and says whose turn is next."""
         s, i = state, state.now
         name, account = s.names[i], s.accounts[i]
+        s.constrained = s.constrained or told.violations is not None
         standings = told.standings()
         row = np.lexsort((standings[:, 1], standings[:, 0]))[0] if len(standings) > 1 else 0
         if better(standings[row], account.best):
@@ -119,19 +121,21 @@ class Auto(Method["AutoState"]):
     def stopped(self, state: AutoState) -> Stop | None:
         """Once all engines have stopped; an error where all of them ended in one."""
         stops = [self._engine(name).stopped(inner) for name, inner in zip(state.names, state.states)]
-        if any(stop is None for stop in stops):
+        if any(self._alive(name, inner, state.constrained) for name, inner in zip(state.names, state.states)):
             return None
+        if all(stop is None for stop in stops):
+            return Stop("no engine is left that heeds constraints; CMAES, DE, GA and PSO do", error=True)
         reasons = [stop for stop in stops if stop is not None]
         return Stop("; ".join(stop.reason for stop in reasons), all(stop.error for stop in reasons))
 
-    def findings(self, state: AutoState) -> str:
+    def findings(self, state: AutoState, sign: float = 1.0) -> str:
         """What the ledger says of the cost so far, as a sentence or two."""
         if not np.isfinite(state.accounts[_ahead(state)].best[0]):
             return "Nothing has had a value yet."
         parts = []
         for name, account in zip(state.names, state.accounts):
             if account.spent:
-                value = f"best {account.best[1]:.6g}" if np.isfinite(account.best[0]) else "no value"
+                value = f"best {sign * account.best[1]:.6g}" if np.isfinite(account.best[0]) else "no value"
                 parts.append(f"{name} {value} in {account.spent} evaluations")
         found = "; ".join(parts) + f". {state.names[_ahead(state)]} is ahead."
         first = state.states[0]
@@ -149,8 +153,12 @@ class Auto(Method["AutoState"]):
     def _engine(self, name: str) -> Method:
         return next((engine for engine in self.engines if _name(engine) == name), None) or _KNOWN[name]
 
+    def _alive(self, name: str, inner: Any, constrained: bool) -> bool:
+        engine = self._engine(name)
+        return engine.stopped(inner) is None and (engine.heeds_constraints or not constrained)
+
     def _choose(self, s: AutoState) -> int:
-        alive = [i for i, name in enumerate(s.names) if self._engine(name).stopped(s.states[i]) is None]
+        alive = [i for i, name in enumerate(s.names) if self._alive(name, s.states[i], s.constrained)]
         if len(alive) < 2:
             return alive[0] if alive else s.now
         first = s.states[alive[0]]

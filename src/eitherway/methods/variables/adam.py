@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -45,6 +45,8 @@ class Adam(Method["AdamState"]):
     beta2: float = 0.999
     eps: float = 1e-8
     starts: int = 1
+
+    heeds_constraints: ClassVar[bool] = False
 
     def init(self, space: Space, key: Key) -> AdamState:
         """The starts given, then uniform points."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -41,6 +41,8 @@ class GradientDescent(Method["GradientDescentState"]):
     lr: float = 1e-3
     momentum: float = 0.0
     starts: int = 1
+
+    heeds_constraints: ClassVar[bool] = False
 
     def init(self, space: Space, key: Key) -> GradientDescentState:
         """The starts given, then uniform points; at rest."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -60,6 +60,8 @@ class LBFGS(Method["LBFGSState"]):
 
     memory: int = 10
     starts: int | None = None
+
+    heeds_constraints: ClassVar[bool] = False
 
     def init(self, space: Space, key: Key) -> LBFGSState:
         """The first start: the first given one, else a uniform point."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 
@@ -83,6 +83,8 @@ class SQP(Method["SQPState"]):
 
     gradients: Literal["auto", "autograd", "differences"] = "auto"
     starts: int | None = None
+
+    heeds_constraints: ClassVar[bool] = False
 
     def init(self, space: Space, key: Key) -> SQPState:
         """The first start: the first given one, else a uniform point."""
