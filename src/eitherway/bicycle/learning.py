@@ -20,6 +20,8 @@ PROOFS = 10
 """Whole rides, each on a road of its own, that have to be held one after the other before riding counts as learned."""
 TRAINING = 1000
 """Steps of a training ride where the task is to stay up: whoever rides 10 s nearly always rides on."""
+ARRIVAL = 37_000
+"""Steps within which a ride to the goal has to arrive while it is learned: the straight way takes 35,640."""
 IDLE = 150
 """Steps, about: when a rider who does nothing falls."""
 
@@ -60,6 +62,7 @@ class Rider:
     Args:
         task: `"balance"`, `"goal"` or `"whipple"`, see `Task`.
         policy: `"linear"` or `"mlp"`.
+        horizon: steps of a whole ride; None takes the task's.
         noise, gyro, integrator, speed: see `Task`.
 
     Raises:
@@ -68,6 +71,7 @@ class Rider:
 
     task: TaskName = "balance"
     policy: Kind = "linear"
+    horizon: int | None = None
     noise: float = 0.02
     gyro: Gyro = "published"
     integrator: Integrator = "semi_implicit"
@@ -79,7 +83,7 @@ class Rider:
     @property
     def setting(self) -> Task:
         """The task with its road."""
-        return Task(self.task, None, self.noise, self.integrator, self.gyro, self.speed)
+        return Task(self.task, self.horizon, self.noise, self.integrator, self.gyro, self.speed)
 
     @property
     def rule(self) -> Linear | MLP:
@@ -99,13 +103,18 @@ class Rider:
             seeds,
             task=self.task,
             policy=self.policy,
-            horizon=horizon,
+            horizon=self.horizon if horizon is None else horizon,
             noise=self.noise,
             integrator=self.integrator,
             gyro=self.gyro,
             speed=self.speed,
             record=record,
         )
+
+
+def beginner(task: TaskName, policy: Kind, *, noise: float = 0.02, gyro: Gyro = "published") -> Rider:
+    """A rider who is to learn a task; to the goal, with `ARRIVAL` as the time that a ride may take."""
+    return Rider(task, policy, ARRIVAL if task == "goal" else None, noise, gyro)
 
 
 class Survival:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from eitherway.base.errors import ModelError
-from eitherway.bicycle.learning import Binary, Episode, Heard, Rider, Survival
+from eitherway.bicycle.learning import Binary, Episode, Heard, Rider, Survival, beginner
 from eitherway.bicycle.physics import Gyro, known
 from eitherway.bicycle.policies import Kind, save_policy
 from eitherway.bicycle.tasks import Rides, TaskName
@@ -40,19 +40,22 @@ class Setting(NamedTuple):
 
 SETTINGS: dict[tuple[TaskName, Kind, Reward], Setting] = {
     ("balance", "linear", "survival"): Setting(10.0, 8),
-    ("balance", "mlp", "survival"): Setting(5.0, 8),
-    ("balance", "linear", "binary"): Setting(30.0, 8),
-    ("balance", "mlp", "binary"): Setting(5.0, 12),
-    ("goal", "linear", "survival"): Setting(10.0, 12),
-    ("goal", "mlp", "survival"): Setting(5.0, 12),
-    ("goal", "linear", "binary"): Setting(10.0, 12),
-    ("goal", "mlp", "binary"): Setting(5.0, 12),
+    ("balance", "linear", "binary"): Setting(10.0, 8),
+    ("balance", "mlp", "survival"): Setting(2.0, 6),
+    ("balance", "mlp", "binary"): Setting(2.0, 12),
+    ("goal", "linear", "survival"): Setting(10.0, 8),
+    ("goal", "linear", "binary"): Setting(10.0, 8),
+    ("goal", "mlp", "survival"): Setting(2.0, 6),
+    ("goal", "mlp", "binary"): Setting(2.0, 12),
     ("whipple", "linear", "survival"): Setting(30.0, 8),
-    ("whipple", "mlp", "survival"): Setting(5.0, 8),
     ("whipple", "linear", "binary"): Setting(30.0, 8),
-    ("whipple", "mlp", "binary"): Setting(5.0, 12),
+    ("whipple", "mlp", "survival"): Setting(2.0, 6),
+    ("whipple", "mlp", "binary"): Setting(2.0, 12),
 }
-"""For each task, policy and reward."""
+"""For each task, policy and reward. Chosen with `benchmarks/bicycle.py --tune` on 20 to 40 seeds from 1000: of those
+whose riders hold 99 % of unseen roads and 90 % at double noise, the setting with the fewest rides on average. Networks
+on other tasks take what is best to balance, and bits to the goal and on the Whipple bicycle what survival takes.
+"""
 
 
 @dataclass(frozen=True)
@@ -99,8 +102,8 @@ class Learned:
         return np.array([episode.seconds for episode in self.episodes])
 
     def unseen(self, roads: int = 100) -> Rides:
-        """Whole rides of the learned weights on roads 0, 1, 2, ..., which no training sees."""
-        return self.rider.ride(self._found(), np.arange(roads))
+        """Rides of the learned weights over the task's full time, on roads 0, 1, 2, ..., which no training sees."""
+        return replace(self.rider, horizon=None).ride(self._found(), np.arange(roads))
 
     def save(self, path: str | Path) -> None:
         """Keep policy and weights, with how they were learned."""
@@ -152,7 +155,7 @@ def learn(
     >>> learned.solved, learned.falls < learned.rides < 100, int((learned.unseen(3).steps == 100_000).sum())
     (True, True, 3)
     """
-    rider = Rider(task, policy, noise, gyro)
+    rider = beginner(task, policy, noise=noise, gyro=gyro)
     known(reward, Reward, "reward")
     setting = SETTINGS[task, policy, reward]
     if rides < 1:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from eitherway.base.errors import ModelError
-from eitherway.bicycle.learning import PROOFS, Episode, Rider
+from eitherway.bicycle.learning import PROOFS, Episode, Rider, beginner
 from eitherway.bicycle.race import trained
 from eitherway.bicycle.ride import Learned, learn
 from eitherway.cli import _ride_pictures as pictures
@@ -44,7 +44,7 @@ def show_learning(task: Any, policy: Any, reward: Any, method: str | None, seed:
     """Learns, tells, draws; hands back the exit code."""
     if method is not None:
         get(method)  # an unknown name is told before anything else
-    console, rider, folder = Console(highlight=False, soft_wrap=True), Rider(task, policy), _folder(out)
+    console, rider, folder = Console(highlight=False, soft_wrap=True), beginner(task, policy), _folder(out)
     console.print(f"[bold]Learning to ride a bicycle[/bold]: {TASKS[task]}.")
     console.print(_plan(rider, reward, folder))
     with console.status("compiling the bicycle; some seconds, the first time"):
@@ -133,7 +133,8 @@ def _from_bits(console: Console, learned: Learned) -> None:
 def _unseen(console: Console, rider: Rider, weights: np.ndarray) -> int:
     """How many of `ROADS` unseen roads are ridden to the end."""
     with console.status(f"riding {ROADS} unseen roads"):
-        return int((rider.ride(weights, np.arange(ROADS)).cause == rider.held).sum())
+        rides = replace(rider, horizon=None).ride(weights, np.arange(ROADS))
+    return int((rides.cause == rider.held).sum())
 
 
 def _show(console: Console, *drawn: Iterable[tuple[Path, str]]) -> None:
