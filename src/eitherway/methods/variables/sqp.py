@@ -20,9 +20,8 @@ if TYPE_CHECKING:
 
 _EPS = float(np.finfo(float).eps)
 _WIDE = 0.3  # half width of the first stencil: a look at the whole box tells more of it than a tangent
-_REACH = (
-    3.0  # the first model lets a step be this long against the slope: BFGS mends too flat models, not too steep ones
-)
+_REACH = 3.0  # steps on a flat model: BFGS mends too flat a model within a step, too steep a one slowly
+_PAIRS = 100  # steps that are remembered for it: learning more of them again would cost more than they tell
 _ARMIJO = 1e-4  # Nocedal & Wright 2006, section 3.1
 _TINY = 1e-6  # a shorter share of a step ends a line search
 _STRETCH = 2.0  # a step is tried longer where a parabola puts its minimum this far out
@@ -51,6 +50,8 @@ class SQPState:
     went: float  # its share
     neighbour: np.ndarray  # the best of the first stencil where it is better than its centre; empty where not
     neighbour_value: float
+    flat: float  # the curvature that the model began with; 0 where it began with parabolas
+    pairs: np.ndarray  # (n, 2, D) steps, and how the slope changed over them, since it was flat
     old: np.ndarray  # the slope before the step; empty where the model has nothing to learn from it
     steps: int  # accepted since this start
     fine: bool  # whether the slope here is two-sided already
@@ -164,6 +165,8 @@ class SQP(Method["SQPState"]):
             went=1.0,
             neighbour=np.empty(0),
             neighbour_value=np.inf,
+            flat=0.0,
+            pairs=np.empty((0, 2, D)),
             old=np.empty(0),
             steps=0,
             fine=False,
@@ -271,21 +274,31 @@ class SQP(Method["SQPState"]):
 
     # ---- the model --------------------------------------------------------------------------------------------------
     def _learn(self, s: SQPState) -> None:
-        """What the slope here says of the curvature on the way to it."""
+        """What the slope here says of the curvature on the way to it.
+
+        A flat model lets a step reach as far as `_REACH` says. As slopes get smaller that is a flatter one, so what
+        was learned is learned again upon it: else columns nobody has been along stay as steep as the steepest was.
+        """
         flat = max(float(np.linalg.norm(s.slope)) / _REACH, 1e-300)
-        if not s.steps:
-            s.hessian = np.eye(len(s.point)) * flat
-        elif not len(s.old):
-            if s.steps == 1:
-                s.hessian = np.eye(len(s.point)) * flat
-        else:
+        if not s.steps or (s.steps == 1 and not len(s.old)):
+            self._flatten(s, flat)
+        elif len(s.old):
             change = s.slope - s.old
             if s.steps == 1 and not s.autograd:
                 wrong = np.linalg.norm(change - s.hessian @ s.step)
                 if wrong > 0.5 * np.linalg.norm(change):  # the columns are not on their own: parabolas say nothing
-                    s.hessian = np.eye(len(s.point)) * flat
+                    self._flatten(s, flat)
+            if s.flat and len(s.pairs) < min(2 * len(s.point), _PAIRS):
+                s.pairs = np.concatenate([s.pairs, np.stack([s.step, change])[None]])
+                if flat < s.flat / 2:
+                    s.flat, s.hessian = flat, np.eye(len(s.point)) * flat
+                    for step, changed in s.pairs[:-1]:
+                        damped_bfgs(s.hessian, step, changed)
             damped_bfgs(s.hessian, s.step, change)
         s.old = np.empty(0)
+
+    def _flatten(self, s: SQPState, flat: float) -> None:
+        s.flat, s.pairs, s.hessian = flat, s.pairs[:0].copy(), np.eye(len(s.point)) * flat
 
     def _aim(self, s: SQPState, space: Space, key: Key) -> SQPState:
         """The next step to try; none that descends is the end, after a closer look."""
