@@ -23,6 +23,7 @@ _WIDE = 0.3  # half width of the first stencil: a look at the whole box tells mo
 _REACH = 3.0  # steps on a flat model: BFGS mends too flat a model within a step, too steep a one slowly
 _PAIRS = 100  # steps that are remembered for it: learning more of them again would cost more than they tell
 _ARMIJO = 1e-4  # Nocedal & Wright 2006, section 3.1
+_HOPE = 10.0  # a start that would have to fall this many times what its model promises to be the best is given up
 _TINY = 1e-6  # a shorter share of a step ends a line search
 _STRETCH = 2.0  # a step is tried longer where a parabola puts its minimum this far out
 _ATTEMPTS = 20  # starts in a row without a value, after which it stops
@@ -40,6 +41,7 @@ class SQPState:
     point: np.ndarray
     value: float
     began: float  # the value at this start
+    earlier: float  # the best value of the starts before
     slope: np.ndarray
     hessian: np.ndarray
     step: np.ndarray  # the direction while on the line, then what was gone
@@ -68,8 +70,8 @@ class SQP(Method["SQPState"]):
     """Sequential quadratic programming for bounds: damped BFGS with an active set (Powell 1978; Nocedal & Wright 18.3).
 
     The first choice for a smooth cost, with autograd or without: it converges within tens of D evaluations. A start
-    that has converged is followed by another, drawn uniformly, so the run goes on until its budget is spent. A rugged
-    or noisy cost, or discrete columns, are for CMAES and DE; thousands of columns with autograd for LBFGS.
+    that has converged, or promises not to become the best, is followed by another, drawn uniformly, until the budget
+    is spent. A rugged or noisy cost, or discrete columns, are for CMAES and DE; thousands of columns for LBFGS.
 
     Args:
         gradients: "autograd"; "differences" of values, D + 1 evaluations a step; "auto" asks for autograd's, goes by
@@ -133,6 +135,8 @@ class SQP(Method["SQPState"]):
             s = self._differed(s, space, question.points, values, key)
         if told.moved and s.phase != "start":  # what is remembered of this place has another value now
             s.phase, s.doubt, s.neighbour, s.old = "start", None, np.empty(0), np.empty(0)
+        if told.moved:
+            s.earlier = np.inf
         return s
 
     def stopped(self, state: SQPState) -> Stop | None:
@@ -155,6 +159,7 @@ class SQP(Method["SQPState"]):
             point=point,
             value=np.nan,
             began=np.nan,
+            earlier=np.inf,
             slope=np.zeros(D),
             hessian=np.eye(D),
             step=np.zeros(D),
@@ -179,7 +184,9 @@ class SQP(Method["SQPState"]):
         )
 
     def _next(self, s: SQPState, space: Space, key: Key, failures: int = 0) -> SQPState:
-        return self._begin(space, key, s.start + 1, failures, s.autograd, s.checked)
+        made = self._begin(space, key, s.start + 1, failures, s.autograd, s.checked)
+        made.earlier = s.earlier if np.isnan(s.value) else min(s.earlier, s.value)
+        return made
 
     def _started(self, s: SQPState, space: Space, value: float, key: Key) -> SQPState:
         if np.isnan(value):
@@ -308,6 +315,8 @@ class SQP(Method["SQPState"]):
             step *= s.reach / length
         if not np.isfinite(length) or not s.slope @ step < -0.02 * self._rounding(s):
             return self._stuck(s, space, key)
+        if s.steps > 1 and s.value + _HOPE * float(s.slope @ step) / 2 > s.earlier:
+            return self._next(s, space, key)
         s.phase, s.step, s.share = "line", step, 1.0
         return s
 
