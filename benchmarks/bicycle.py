@@ -126,9 +126,9 @@ TIERS = (
     Tier("Balance, 58 weights, told how long it stayed up", "balance", "mlp", "survival", 20, (None, *OTHERS)),
     Tier("Balance, 58 weights, told yes or no", "balance", "mlp", "binary", 20, (None, *OTHERS)),
     Tier("Balance, 8 weights, told yes or no", "balance", "linear", "binary", 20, (None, "randomsearch")),
-    Tier("To the goal, 10 weights, told events", "goal", "linear", "survival", 20, (None, *OTHERS)),
+    Tier("To the goal, 10 weights, told events", "goal", "linear", "survival", 100, (None, *OTHERS)),
     Tier(
-        "Whipple bicycle, 4 weights, told how long it stayed up", "whipple", "linear", "survival", 20, (None, *OTHERS)
+        "Whipple bicycle, 4 weights, told how long it stayed up", "whipple", "linear", "survival", 100, (None, *OTHERS)
     ),
 )
 
@@ -139,7 +139,8 @@ def measure(tier: Tier, processes: int, raw: dict[str, Any]) -> list[str]:
     for method in tier.methods:
         if method is not None and method not in known():
             continue
-        jobs = [Job(tier.task, tier.policy, tier.reward, seed, method, roads=100) for seed in range(tier.seeds)]
+        roads = 100 if method is None else 20
+        jobs = [Job(tier.task, tier.policy, tier.reward, seed, method, roads=roads) for seed in range(tier.seeds)]
         found = run_all(jobs, processes)
         setting = SETTINGS[tier.task, tier.policy, tier.reward]  # type: ignore[index]
         name = f"**CMAES, population {setting.population}**" if method is None else method

@@ -20,13 +20,14 @@ def test_the_race_finds_the_one_that_rides_among_those_that_fall():
     assert heats[-1].held == heats[-1].of == 4
 
 
-def test_the_way_to_the_goal_is_won_by_who_arrives_earlier():
-    rider = Rider("goal")
-    weights = trained("goal")[0]
-    slower = weights * np.array([1.0, 1.0, 1.0, 1.0, 0.3] * 2)  # turns less for the same angle
-    steps = [rider.ride(w, [0]) for w in (slower, weights)]
-    if steps[0].cause[0] == rider.held:
-        assert race([rider], np.stack([slower, weights]), roads=2) == int(steps[1].steps[0] <= steps[0].steps[0])
+def test_of_those_who_never_fall_the_straightest_wins():
+    rider = Rider(horizon=2000)
+    straight, bent = trained("balance")[0], np.array(trained("balance")[0])
+    bent[5] = 0.0  # the body does not mind how fast the handlebar turns
+    runners = [bent, straight]
+    far = [np.hypot(*rider.ride(w, [0], record=1000).tracks[0][-1, 5:7]) for w in runners]
+    assert (rider.ride(np.stack(runners), [0]).cause == rider.held).all()
+    assert race([rider], np.stack(runners)) == int(np.argmax(far)) == 1
 
 
 def test_a_lone_runner_wins():

@@ -14,12 +14,14 @@ from eitherway.base.keys import Key
 from eitherway.bicycle.learning import Rider
 from eitherway.bicycle.policies import load_policy
 from eitherway.bicycle.ride import learn
-from eitherway.bicycle.tasks import GOAL_REACHED, Rides, TaskName
+from eitherway.bicycle.tasks import GOAL_REACHED, TRACK, TaskName
 
 ROUGH = 2.0
 """Learning and racing roads are so many times as noisy as the road that is ridden afterwards."""
 TRAINED = Path(__file__).parent / "trained"
 """The policies that come with the package, one a task."""
+
+_PLACE = [TRACK.index("x"), TRACK.index("y")]
 
 
 class Heat(NamedTuple):
@@ -58,7 +60,7 @@ def race(
 
     Returns:
         The index of the winner. Runners that hold equally many rides are told apart by seconds ridden, in rides to
-        the goal by how early they arrive, and last by their place.
+        the goal by how early they arrive, elsewhere by how far from the start they end up: who rides straight on.
 
     Source: Jamieson & Talwalkar 2016, arXiv:1502.07943, algorithm 1.
     """
@@ -66,11 +68,8 @@ def race(
     key = Key(seed)
     for turn in range(64):
         seeds = [key.at(turn).child(str(n)).integer("road") for n in range(roads)]
-        scores = []
-        for i in left:
-            rides = [rider.ride(runners[i], seeds) for rider in conditions]
-            scores.append(tuple(np.sum([_score(rider, one) for rider, one in zip(conditions, rides)], axis=0)))
-        order = sorted(range(len(left)), key=lambda k: (-scores[k][0], -scores[k][1], k))
+        scores = [np.sum([_score(rider, runners[i], seeds) for rider in conditions], axis=0) for i in left]
+        order = sorted(range(len(left)), key=lambda k: (*(-scores[k]), k))
         if heard:
             heard(Heat(len(left), roads, int(scores[order[0]][0]), roads * len(conditions)))
         left = left[order[: max(1, len(left) // 2)]]
@@ -80,11 +79,13 @@ def race(
     return int(left[0])
 
 
-def _score(rider: Rider, rides: Rides) -> tuple[int, int]:
-    """Rides held; steps ridden, the fewer the better to a goal that is reached."""
+def _score(rider: Rider, weights: np.ndarray, seeds: list[int]) -> tuple[float, float, float]:
+    """Rides held; steps ridden, the fewer the better to a goal that is reached; metres from the start at the end."""
+    rides = rider.ride(weights, seeds, record=1000)
     arrived = rides.cause == GOAL_REACHED
     worth = np.where(arrived, 2 * rider.setting.steps - rides.steps, rides.steps)
-    return int((rides.cause == rider.held).sum()), int(worth.sum())
+    far = sum(float(np.hypot(*track[-1, _PLACE])) for track in rides.tracks)
+    return int((rides.cause == rider.held).sum()), int(worth.sum()), far
 
 
 def conditions(rider: Rider) -> list[Rider]:
