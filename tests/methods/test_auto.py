@@ -58,16 +58,45 @@ def test_real_columns_are_for_sqp_and_cmaes_many_of_them_for_de_and_mixed_ones_f
     assert names(Space(a=Real(0, 1), b=Integer(0, 9), c=Choice(["x", "y"]))) == ["cmaes", "de"]
 
 
-def test_a_smooth_cost_is_solved_before_another_engine_is_asked():
-    search = Search(box(), Auto())
-    while search.best_value > 3 + 1e-9:
-        drive(search, lambda x: ((x - 1) ** 2).sum() + 3, 1)
-    assert search.evaluations < 30
-    assert search.state.method.accounts[1].spent == 0
+def test_on_smooth_ground_sqp_has_five_starts_before_another_engine_is_asked():
+    valley = lambda x: (100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2).sum()  # noqa: E731
+    search = Search(box(), Auto((SQP("differences"), CMAES())))
+    while not search.state.method.accounts[1].spent:
+        drive(search, valley, 1)
+    s = search.state.method
+    assert s.ground == "smooth"
+    assert s.states[0].start == 5
+    assert search.best_value < 1e-9
+
+
+@pytest.mark.parametrize(
+    "cost",
+    [
+        lambda x: abs(x).sum() + 3 * np.sin(200 * abs(x)).sum(),
+        lambda x: np.floor(abs(x)).sum(),
+        lambda x: abs(x).sum() + np.random.default_rng(int(1e6 * x[0]) + 10**8).normal(),
+    ],
+    ids=["ripples", "plateaus", "noise"],
+)
+def test_on_rough_ground_the_other_engine_is_asked_first(cost):
+    search = Search(
+        box(),
+        Auto(
+            (SQP("differences"), CMAES()),
+        ),
+        2,
+    )
+    while not search.state.method.ground:
+        drive(search, cost, 1)
+    s = search.state.method
+    assert s.ground == "rough"
+    assert s.accounts[0].spent < 60 * 4
+    drive(search, cost, 30)
+    assert s.accounts[1].turns >= 30
 
 
 def test_the_engine_ahead_has_three_evaluations_in_four():
-    search = drive(Search(box(), Auto(), 1), rippled, 1500)
+    search = drive(Search(box(), Auto((CMAES(), DE())), 1), rippled, 400)
     s = search.state.method
     assert s.accounts[0].spent + s.accounts[1].spent == search.state.told
     ahead = int(np.argmin([a.best[1] for a in s.accounts]))
@@ -125,7 +154,8 @@ def test_once_the_cost_moves_every_account_starts_afresh():
     s = search.state.method
     assert all(np.isinf(a.best).all() for a in s.accounts)
     assert sum(a.stale for a in s.accounts) == 1
-    drive(search, lambda x: rippled(x) + 1e6, 300)
+    assert s.ground == "moving"
+    drive(search, lambda x: rippled(x) + 1e6, 1500)
     assert not any(a.stale for a in search.state.method.accounts)
     assert min(a.best[1] for a in search.state.method.accounts) > 1e5
 
@@ -144,7 +174,7 @@ def test_what_it_found_is_told_in_words():
     text = Auto().findings(search.state.method)
     assert "sqp best " in text
     assert "cmaes best " in text
-    assert " is ahead. Slopes by differences; " in text
+    assert " is ahead. sqp goes by differences; the ground is " in text
 
 
 def test_the_advice_is_the_leaders():

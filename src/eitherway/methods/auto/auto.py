@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from eitherway.space.space import Space
 
 _AHEAD = 0.75  # of the evaluations go to the engine ahead; the rest keeps a second opinion alive
+_STEPS = 5  # accepted steps of SQP after which its first start tells what the ground is like
+_ROUGH = 3.0  # trial points a step; 1 to 2.5 where a quadratic model holds, 3 to 7 where ripples or noise hide it
+_STARTS = 5  # of SQP, before another engine is asked on smooth ground
+_LEAD = 100  # evaluations a column that the other engine has first on rough ground
 _DENSE = 400  # columns beyond which a covariance costs more than it tells within a usual budget
 _KNOWN = {"sqp": SQP(), "cmaes": CMAES(), "de": DE()}
 
@@ -42,13 +46,16 @@ class Account:
 
 @state
 class AutoState:
-    """The engines' names and states, their accounts, whose turn it is; whether the cost ever moved, or constrains."""
+    """The engines' names and states, their accounts, whose turn it is; what the cost is like, and if it constrains.
+
+    `ground` is "" as long as it is unknown, "smooth" or "rough" by how SQP fared, "moving" once the cost has moved.
+    """
 
     names: list[str]
     states: list[Any]
     accounts: list[Account]
     now: int
-    moved: bool
+    ground: str
     constrained: bool
 
 
@@ -57,8 +64,9 @@ class Auto(Method["AutoState"]):
     """The method of whoever names none: engines that know different things share the budget.
 
     Real columns: SQP, which is quick on whatever is smooth, and CMAES, which needs ranks only (DE beyond 400 columns).
-    Integers or choices among them: CMAES and DE. Each engine searches as it would alone; where SQP is one of them its
-    first start comes first, and from then on the engine whose best value is lower has three evaluations in four. An
+    Integers or choices among them: CMAES and DE. Each engine searches as it would alone, and the engine whose best
+    value is lower has three evaluations in four. SQP comes first: its first steps tell whether the ground is smooth,
+    and then it has five starts before the other is asked; or rough, and then the other has 100 D evaluations first. An
     engine that stops hands its share on. Evaluations are counted, never seconds, so a run can be repeated anywhere.
 
     Args:
@@ -81,7 +89,7 @@ class Auto(Method["AutoState"]):
             )
         names = names or self._suited(space)
         states = [self._engine(name).init(space, key.child(name).at(0)) for name in names]
-        return AutoState(names, states, [Account(0, 0, np.full(2, np.inf), False) for _ in names], 0, False, False)
+        return AutoState(names, states, [Account(0, 0, np.full(2, np.inf), False) for _ in names], 0, "", False)
 
     def ask(self, state: AutoState, space: Space, key: Key) -> Question:
         """The question of the engine whose turn it is, untouched."""
@@ -102,7 +110,7 @@ class Auto(Method["AutoState"]):
         if stale and not told.moved:
             told = replace(told, moved=True)  # what this engine remembers is older than the cost
         elif told.moved:
-            s.moved = True
+            s.ground = "moving"
             for other in s.accounts:
                 other.best, other.stale = np.full(2, np.inf), True
             account.stale = False
@@ -110,7 +118,9 @@ class Auto(Method["AutoState"]):
         s.states[i] = self._engine(name).tell(s.states[i], space, question, told, engine_key)
         account.turns += 1
         account.spent += len(told.values)
-        s.now = self._choose(s)
+        if not s.ground:
+            s.ground = _ground(s.states[0])
+        s.now = self._choose(s, space.columns)
         return s
 
     def recommend(self, state: AutoState) -> np.ndarray | None:
@@ -140,8 +150,8 @@ class Auto(Method["AutoState"]):
         found = "; ".join(parts) + f". {state.names[_ahead(state)]} is ahead."
         first = state.states[0]
         if isinstance(first, SQPState):
-            slopes = "Autograd agrees with differences" if first.autograd and first.checked else "Slopes by differences"
-            found += f" {slopes}; {first.start} starts have converged." if first.start else f" {slopes}."
+            how = "autograd, which agrees with differences" if first.autograd and first.checked else "differences"
+            found += f" sqp goes by {how}; the ground is {state.ground or 'not known yet'}."
         return found
 
     # ---- whose turn -------------------------------------------------------------------------------------------------
@@ -157,13 +167,16 @@ class Auto(Method["AutoState"]):
         engine = self._engine(name)
         return engine.stopped(inner) is None and (engine.heeds_constraints or not constrained)
 
-    def _choose(self, s: AutoState) -> int:
+    def _choose(self, s: AutoState, columns: int) -> int:
         alive = [i for i, name in enumerate(s.names) if self._alive(name, s.states[i], s.constrained)]
         if len(alive) < 2:
             return alive[0] if alive else s.now
-        first = s.states[alive[0]]
-        if isinstance(first, SQPState) and first.start == 0 and not s.moved:
-            return alive[0]
+        first, second = s.states[alive[0]], s.accounts[alive[1]]
+        if isinstance(first, SQPState):
+            if not s.ground or (s.ground == "smooth" and first.start < _STARTS):
+                return alive[0]
+            if s.ground == "rough" and second.spent < _LEAD * columns:
+                return alive[1]
         ahead, rest = _ahead(s), (1 - _AHEAD) / (len(alive) - 1)
         due = [s.accounts[i].spent / (_AHEAD if i == ahead else rest) for i in alive]
         return alive[int(np.argmin(due))]
@@ -171,6 +184,17 @@ class Auto(Method["AutoState"]):
 
 def _name(engine: Method) -> str:
     return type(engine).__name__.lower()
+
+
+def _ground(first: Any) -> str:
+    """What the first start of SQP says of the ground; "" where that is not known yet, or SQP is not the first."""
+    if not isinstance(first, SQPState):
+        return ""
+    if first.start:  # over before it has made its steps: a plateau, a failure, or solved already
+        return "rough"
+    if first.steps < _STEPS:
+        return ""
+    return "rough" if first.trials >= _ROUGH * first.steps else "smooth"
 
 
 def _ahead(s: AutoState) -> int:

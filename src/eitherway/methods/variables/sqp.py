@@ -56,6 +56,7 @@ class SQPState:
     pairs: np.ndarray  # (n, 2, D) steps, and how the slope changed over them, since it was flat
     old: np.ndarray  # the slope before the step; empty where the model has nothing to learn from it
     steps: int  # accepted since this start
+    trials: int  # points tried on its lines
     fine: bool  # whether the slope here is two-sided already
     autograd: bool
     checked: bool
@@ -174,6 +175,7 @@ class SQP(Method["SQPState"]):
             pairs=np.empty((0, 2, D)),
             old=np.empty(0),
             steps=0,
+            trials=0,
             fine=False,
             autograd=autograd,
             checked=checked,
@@ -334,6 +336,7 @@ class SQP(Method["SQPState"]):
     def _tried(self, s: SQPState, space: Space, point: np.ndarray, value: float, key: Key) -> SQPState:
         """Accepts the trial, tries a shorter step, or a longer one."""
         descent = float(s.slope @ s.step)
+        s.trials += s.phase == "line"
         if s.phase == "stretch":
             if not value < s.trial_value:
                 return self._accept(s, s.trial, s.trial_value)
