@@ -55,7 +55,9 @@ def test_real_columns_are_for_sqp_and_cmaes_many_of_them_for_de_and_mixed_ones_f
     names = lambda space: Auto().init(space, Key(0)).names  # noqa: E731
     assert names(box()) == ["sqp", "cmaes"]
     assert names(box(1000)) == ["sqp", "de"]
-    assert names(Space(a=Real(0, 1), b=Integer(0, 9), c=Choice(["x", "y"]))) == ["cmaes", "de"]
+    mixed = {"a": Real(0, 1), "b": Integer(0, 9), "c": Choice(["x", "y"])}
+    assert names(Space(**mixed)) == ["de", "cmaes"]
+    assert names(Space(**mixed, d=Array((20,), 0, 1))) == ["cmaes", "de"]
 
 
 def test_on_smooth_ground_sqp_has_five_starts_before_another_engine_is_asked():
@@ -93,6 +95,13 @@ def test_on_rough_ground_the_other_engine_is_asked_first(cost):
     assert s.accounts[0].spent < 60 * 4
     drive(search, cost, 30)
     assert s.accounts[1].turns >= 30
+
+
+def test_without_sqp_the_first_engine_has_a_hundred_evaluations_a_column_first():
+    search = Search(box(), Auto((DE(), CMAES())))
+    while not search.state.method.accounts[1].spent:
+        drive(search, rippled, 1)
+    assert 400 <= search.state.method.accounts[0].spent < 420
 
 
 def test_the_engine_ahead_has_three_evaluations_in_four():
@@ -136,7 +145,7 @@ def test_it_is_an_error_only_where_every_engine_ends_in_one():
 
 def test_a_feasible_value_counts_more_than_a_low_one():
     search = Search(box(), Auto((CMAES(), DE())))
-    for _ in range(60):
+    for _ in range(200):
         question = search.open()
         low = search.state.method.now == 1  # what DE finds is low, and not allowed
         P = len(question.points)

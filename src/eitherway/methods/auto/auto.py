@@ -22,7 +22,8 @@ _AHEAD = 0.75  # of the evaluations go to the engine ahead; the rest keeps a sec
 _STEPS = 5  # accepted steps of SQP after which its first start tells what the ground is like
 _ROUGH = 3.0  # trial points a step; 1 to 2.5 where a quadratic model holds, 3 to 7 where ripples or noise hide it
 _STARTS = 5  # of SQP, before another engine is asked on smooth ground
-_LEAD = 100  # evaluations a column that the other engine has first on rough ground
+_LEAD = 100  # evaluations a column that an engine has first: the other one on rough ground, the first without SQP
+_FEW = 8  # columns below which DE finds its way about integers and choices sooner than CMAES
 _DENSE = 400  # columns beyond which a covariance costs more than it tells within a usual budget
 _KNOWN = {"sqp": SQP(), "cmaes": CMAES(), "de": DE()}
 
@@ -64,10 +65,11 @@ class Auto(Method["AutoState"]):
     """The method of whoever names none: engines that know different things share the budget.
 
     Real columns: SQP, which is quick on whatever is smooth, and CMAES, which needs ranks only (DE beyond 400 columns).
-    Integers or choices among them: CMAES and DE. Each engine searches as it would alone, and the engine whose best
-    value is lower has three evaluations in four. SQP comes first: its first steps tell whether the ground is smooth,
-    and then it has five starts before the other is asked; or rough, and then the other has 100 D evaluations first. An
-    engine that stops hands its share on. Evaluations are counted, never seconds, so a run can be repeated anywhere.
+    Integers or choices among them: CMAES and DE (first, below 8 columns). Each engine searches as it would alone, and
+    the engine whose best value is lower has three evaluations in four. SQP comes before that: its first steps tell
+    whether the ground is smooth, and then it has five starts before the other is asked; or rough, and then the other
+    has 100 D evaluations. Without SQP the first engine has them. An engine that stops hands its share on. Evaluations
+    are counted, never seconds, so a run can be repeated anywhere.
 
     Args:
         engines: methods to share between instead, at least two, each of its own class.
@@ -157,7 +159,7 @@ class Auto(Method["AutoState"]):
     # ---- whose turn -------------------------------------------------------------------------------------------------
     def _suited(self, space: Space) -> list[str]:
         if len(space.discrete):
-            return ["cmaes", "de"]
+            return ["de", "cmaes"] if space.columns < _FEW else ["cmaes", "de"]
         return ["sqp", "cmaes" if space.columns <= _DENSE else "de"]
 
     def _engine(self, name: str) -> Method:
@@ -177,6 +179,8 @@ class Auto(Method["AutoState"]):
                 return alive[0]
             if s.ground == "rough" and second.spent < _LEAD * columns:
                 return alive[1]
+        elif not s.ground and s.accounts[alive[0]].spent < _LEAD * columns:
+            return alive[0]
         ahead, rest = _ahead(s), (1 - _AHEAD) / (len(alive) - 1)
         due = [s.accounts[i].spent / (_AHEAD if i == ahead else rest) for i in alive]
         return alive[int(np.argmin(due))]
