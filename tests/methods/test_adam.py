@@ -91,7 +91,7 @@ def test_a_gradient_that_is_cut_in_part_is_told(method, cost):
     "cost, said",
     [
         (lambda x: 3.0, "Adam needs gradients, but the cost returned a float that torch cannot follow"),
-        (lambda x: float(np.sum(np.asarray(x))), "Adam needs gradients, but the cost has a value at plain numbers"),
+        (lambda x: float(np.sum(np.asarray(x))), "Adam needs gradients, but the cost cannot run on tensors"),
     ],
 )
 def test_where_there_is_no_gradient_it_says_so(cost, said):
