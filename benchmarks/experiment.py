@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
+from multiprocessing import get_context
 from typing import Any
 
 import numpy as np
@@ -83,6 +84,14 @@ def run_cell(suite: Suite, name: str, cell: Cell, factor: int, shift: float) -> 
     return {"met": problem.ledger.met, "seconds": seconds, "restarts": restarts - 1, "errors": errors}
 
 
+_SUITES: dict[str, Suite] = {}
+"""What a forked process finds by name: rivals are closures, which cannot travel."""
+
+
+def _run_by_name(cell: Cell, suite: str, name: str, factor: int, shift: float) -> dict[str, Any]:
+    return run_cell(_SUITES[suite], name, cell, factor, shift)
+
+
 def _run_kept(suite: Suite, name: str, wanted: list[Cell], options: argparse.Namespace, pool: Any) -> Runs:
     """What the cache has of `wanted`, and the rest run now and kept."""
     slug = ("ours-" if name in suite.ours else "") + re.sub(r"[^a-z0-9]+", "-", name.lower())  # CMAES is not cmaes
@@ -94,7 +103,7 @@ def _run_kept(suite: Suite, name: str, wanted: list[Cell], options: argparse.Nam
             kept = {Cell(**entry["cell"]): entry["run"] for entry in stored["runs"]}
     missing = [cell for cell in wanted if cell not in kept]
     if missing:
-        work = partial(run_cell, suite, name, factor=options.budget, shift=options.shift)
+        work = partial(_run_by_name, suite=suite.name, name=name, factor=options.budget, shift=options.shift)
         kept |= dict(zip(missing, pool.map(work, missing, chunksize=8) if pool else map(work, missing)))
         path.parent.mkdir(parents=True, exist_ok=True)
         runs = [{"cell": asdict(cell), "run": run} for cell, run in kept.items()]
@@ -210,13 +219,13 @@ def main(suite: Suite, title: str, text: str) -> None:
     seeds = "by function, instance, dimension and restart, the same for all solvers; one run a cell"
     stamp = harness.stamp(packages, seeds)
     folder = tempfile.mkdtemp(prefix="eitherway-bbob-")
+    _SUITES[suite.name] = suite
     results: dict[str, Runs] = {}
     try:
         enter_folder_of_its_own(folder)
         if options.processes > 1:
-            with ProcessPoolExecutor(
-                options.processes, initializer=enter_folder_of_its_own, initargs=(folder,)
-            ) as pool:
+            fork, enter = get_context("fork"), enter_folder_of_its_own
+            with ProcessPoolExecutor(options.processes, fork, initializer=enter, initargs=(folder,)) as pool:
                 for name in options.solvers:
                     results[name] = _run_kept(suite, name, wanted, options, pool)
         else:
