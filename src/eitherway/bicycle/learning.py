@@ -22,8 +22,8 @@ TRAINING = 1000
 """Steps of a training ride where the task is to stay up: whoever rides 10 s nearly always rides on."""
 ARRIVAL = 37_000
 """Steps within which a ride to the goal has to arrive while it is learned: the straight way takes 35,640."""
-IDLE = 150
-"""Steps, about: when a rider who does nothing falls."""
+EASIEST = 100
+"""Steps of the lowest rung for bits: a rider who does nothing lasts longer, one who does the wrong thing does not."""
 
 
 class Episode(NamedTuple):
@@ -165,8 +165,8 @@ class Survival:
 class Binary:
     """Nothing but whether it was still up, as a cost that learns: a `HorizonCurriculum` over the seconds.
 
-    The first horizon is 1.5 s, about where a rider falls who does nothing; from 7 s on a whole ride is asked for at
-    once. On the way to the goal the whole ride answers whether it arrived.
+    The first horizon is 1 s, which a rider who does nothing survives; beyond 7 s a whole ride is asked for at once.
+    On the way to the goal the whole ride answers whether it arrived.
 
     Args:
         rider: what is ridden.
@@ -177,7 +177,7 @@ class Binary:
         self.rider, self.heard = rider, heard
         self.full = rider.setting.steps
         self.curriculum = HorizonCurriculum(
-            self._survives, first=IDLE, full=self.full, growth=1.5, leap=700, share=0.25, proofs=PROOFS
+            self._survives, first=EASIEST, full=self.full, growth=1.5, leap=700, share=0.5, proofs=PROOFS
         )
         self.candidates = 0
         self._rides: list[Episode] = []

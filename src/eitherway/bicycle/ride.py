@@ -40,7 +40,7 @@ class Setting(NamedTuple):
 
 SETTINGS: dict[tuple[TaskName, Kind, Reward], Setting] = {
     ("balance", "linear", "survival"): Setting(10.0, 8),
-    ("balance", "linear", "binary"): Setting(5.0, 8),
+    ("balance", "linear", "binary"): Setting(5.0, 6),
     ("balance", "mlp", "survival"): Setting(2.0, 6),
     ("balance", "mlp", "binary"): Setting(2.0, 12),
     ("goal", "linear", "survival"): Setting(10.0, 8),

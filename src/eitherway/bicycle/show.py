@@ -136,8 +136,8 @@ def turn(track: np.ndarray, *, seconds: float = 10.0) -> Figure:
     steer, lean = (-np.degrees(part[:, column]) for column in (_STEER, _LEAN))  # to the right, as the goal lies
     away = _counter_steer(steer)
     with style(paper=True):
-        made = figure(7.4, 7.6)
-        above, *rows = made.subplots(4, 1, height_ratios=(1.9, 1.2, 1.2, 0.9))
+        made = figure(7.4, 8.2)
+        above, *rows = made.subplots(4, 1, height_ratios=(2.6, 1.2, 1.2, 0.9))
         for axes, values, name, colour in (
             (rows[0], steer, "steer (°)", COLOURS[0]),
             (rows[1], lean, "lean (°)", COLOURS[2]),

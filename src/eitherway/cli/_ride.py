@@ -195,7 +195,7 @@ def _plan(rider: Rider, reward: str, folder: Path) -> str:
     seconds, count = 0.01 * rider.setting.steps, rider.rule.weights
     what = f"a small network of {count} weights" if rider.policy == "mlp" else f"{count} numbers"
     if reward == "binary":
-        how = f"Who lasts 1.5 s is asked for more, and in the end for {PROOFS} whole rides of {seconds:.0f} s in a row"
+        how = f"Who lasts 1 s is asked for more, and in the end for {PROOFS} whole rides of {seconds:.0f} s in a row"
     elif rider.task == "goal":
         how = f"A ride is stopped after {seconds:.0f} s; who arrives has to arrive {PROOFS} times more, in a row"
     else:

@@ -43,7 +43,7 @@ class HorizonCurriculum:
     Args:
         survives: the environment. It is called with the same seeds for all candidates of a turn, and never twice with
             the same seed for one candidate.
-        first: steps of the lowest rung; best about as long as somebody lasts who has learned nothing.
+        first: steps of the lowest rung; best somewhat less than somebody lasts who does nothing.
         full: steps of the topmost rung, what is to be learned.
         growth: each rung is so many times as long as the one below it.
         leap: rungs longer than this many steps are left out, so that the full horizon follows at once; None leaves out
