@@ -99,7 +99,7 @@ def _finish(console: Console, learned: Learned, kept: Path, folder: Path) -> Non
                 for k in range(RUNS if rider.policy == "linear" else 0)  # a network found at random takes too long
             ]
         ours, theirs = ([run.seconds for run in many] for many in (runs, chance))
-        _show(console, pictures.learning_curve(rider.task, ours, theirs, folder))
+        _show(console, pictures.learning_curve(rider, learned.reward, ours, theirs, folder))
     if rider.task == "whipple":
         _show(console, pictures.riding(rider, weights, folder))
     elif rider.task == "goal":
