@@ -44,7 +44,7 @@ def learning_curve(
     references = None if published else {}  # elsewhere they would not be the same task, or lie under our dots
     made = show.learning_curve(runs, references=references, random_search=chance)
     if reward == "binary":
-        made.axes[0].set_title("Learning to ride, from nothing but yes or no", loc="left")
+        made.axes[0].set_title("Learning to ride, from nothing but yes or no", loc="left", fontsize=11, weight="bold")
     yield write(folder / "learning.png", png(made)), f"{len(runs)} beginners, ride by ride"
 
 
