@@ -121,6 +121,17 @@ def scores(runs: Runs, factor: int) -> np.ndarray:
     return np.array([anytime(run["met"], cell.dimension, factor * cell.dimension) for cell, run in runs.items()])
 
 
+def _figures(runs: Runs, factor: int) -> dict[str, list[Any]]:
+    """What is published of every run: function, dimension and instance, its two scores, restarts and CPU seconds."""
+    return {
+        "cells": [[cell.function, cell.dimension, cell.instance] for cell in runs],
+        "anytime": [round(float(score), 5) for score in scores(runs, factor)],
+        "end": [round(float(solved(run["met"])), 5) for run in runs.values()],
+        "restarts": [run["restarts"] for run in runs.values()],
+        "seconds": [round(run["seconds"], 4) for run in runs.values()],
+    }
+
+
 def _row(
     name: str, runs: Runs, score: np.ndarray, end: np.ndarray, factor: int, dimensions: Sequence[int]
 ) -> list[str]:
@@ -240,7 +251,7 @@ def main(suite: Suite, title: str, text: str) -> None:
     )
     parts = [text, where, _score_table(suite, results, options), ratios]
     if options.publish:
-        raw = {name: [{"cell": asdict(c), "run": r} for c, r in runs.items()] for name, runs in results.items()}
+        raw = {name: _figures(runs, options.budget) for name, runs in results.items()}
         file = f"{suite.name.replace('-', '_')}_{options.budget}D_{options.instances.replace('-', '_')}"
         harness.publish(file, title, [part for part in parts if part], stamp, {"ratios": pairs, "runs": raw})
     else:
