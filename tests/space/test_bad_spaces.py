@@ -33,6 +33,10 @@ BAD = {
     "negative spread": (lambda: ew.Real(spread=-1), "got spread=-1; expected a positive number"),
     "start outside": (lambda: ew.Real(low=0, start=-1), "got start=-1; expected a finite number between low=0"),
     "too wide": (lambda: ew.Real(-1e308, 1e308), "their difference is not finite. Use scale='log', or closer bounds"),
+    "too wide for a log": (
+        lambda: ew.Real(1e-200, 1e200, scale="log"),
+        "their ratio is not finite. Use closer bounds",
+    ),
     "step without bounds": (lambda: ew.Real(step=1), "a step needs both bounds and a linear scale"),
     "step too wide": (lambda: ew.Real(0, 1, step=2), "Real got step=2; expected above 0 and at most high - low = 1"),
     "integer of floats": (
@@ -43,12 +47,15 @@ BAD = {
     "too many integers": (lambda: ew.Integer(0, 2**60), "at most 2**50 can be told apart in a float"),
     "choice of a text": (lambda: ew.Choice("relu"), "; expected a list of options, such as Choice("),
     "no options": (lambda: ew.Choice([]), "Choice got no options; expected at least one"),
+    "a set of options": (lambda: ew.Choice({"a", "b"}), "expected a list: the order of a set is another in every"),
     "an option twice": (lambda: ew.Choice(["a", "a"]), "Choice got 'a' twice; expected each option once"),
     "array of no shape": (
         lambda: ew.Array((), 0, 1),
         "expected at least one axis, each at least 1 long. For one number use Real",
     ),
     "array of odd shape": (lambda: ew.Array("abc", 0, 1), "expected whole numbers, such as (3,)"),
+    "array of half a row": (lambda: ew.Array((2.5,), 0, 1), "expected whole numbers, such as (3,)"),
+    "array of what": (lambda: ew.Array((2,), 0, 1, dtype="foo"), "Array got dtype='foo'; expected a floating one"),
     "array of integers": (
         lambda: ew.Array((2,), 0, 1, dtype="int64"),
         "expected a floating one. For whole numbers use Integer",
@@ -90,6 +97,9 @@ GOOD = {"x": 0.5, "n": 3, "s": 0.5, "c": "a"}
 STARTS = {
     "outside": (GOOD | {"x": 2.0}, "start of 'x': 2.0 lies outside Real(0, 1)"),
     "integer outside": (GOOD | {"n": 10}, "10 lies outside Integer(1, 9)"),
+    "not a number": (GOOD | {"n": math.nan}, "nan lies outside Integer(1, 9)"),
+    "infinite": (GOOD | {"n": math.inf}, "inf lies outside Integer(1, 9)"),
+    "beyond floats": (GOOD | {"x": 10**400}, "is not a number; Real(0, 1) expects one"),
     "not whole": (GOOD | {"n": 1.5}, "1.5 is not a whole number; Integer(1, 9) expects one"),
     "off the grid": (
         GOOD | {"s": 0.3},
@@ -100,6 +110,8 @@ STARTS = {
     "missing": ({"x": 0.5}, "the start has no 'n'; expected all of x, n, s, c"),
     "unknown": (GOOD | {"y": 1}, "the start names 'y', which is not a variable"),
     "not a dict": ([0.5], "a start of 0.5 was given; expected a dict with x, n, s, c"),
+    "a lone number": (0.5, "a start of 0.5 was given; expected a dict with x, n, s, c"),
+    "a lone text": ("ab", "a start of 'ab' was given; expected a dict with x, n, s, c"),
 }
 
 
@@ -119,6 +131,15 @@ def test_an_array_of_another_shape_is_no_start():
         lone.with_starts(np.full(3, 2.0))
     with pytest.raises(ew.SpaceError, match="is not an array of numbers"):
         lone.with_starts(["a", "b"])
+    with pytest.raises(ew.SpaceError, match=r"an array of shape \(1,\) was given"):
+        lone.with_starts([[0.5, 0.5, 0.5], [1.0]])
+
+
+def test_an_open_side_has_no_start_at_infinity():
+    with pytest.raises(ew.SpaceError, match="inf lies outside"):
+        ew.Space(ew.Real(low=0)).with_starts(math.inf)
+    with pytest.raises(ew.SpaceError, match="lies outside Array"):
+        ew.Space(ew.Array((2,))).with_starts([math.inf, 0.0])
 
 
 def test_a_signature_without_variables_says_how_to_write_one():

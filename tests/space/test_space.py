@@ -148,6 +148,42 @@ def test_a_start_may_leave_inactive_variables_out():
     assert space.decode(space.starts) == [{"act": "gelu", "rate": 0.5}]
 
 
+def test_an_option_that_is_a_tuple_or_a_function_can_be_wanted():
+    kernel, function = ew.Choice([(3, 3), (5, 5)]), ew.Choice([math.sin, math.cos])
+    space = ew.Space(k=kernel, f=function, a=ew.Real(0, 1).when(k=(3, 3)), b=ew.Real(0, 1).when(f=math.cos))
+    assert [set(row) for row in space.decode(np.array([[0.1, 0.1, 0.5, 0.5], [0.9, 0.9, 0.5, 0.5]]))] == [
+        {"k", "f", "a"},
+        {"k", "f", "b"},
+    ]
+    assert space.active(space.encode({"k": (3, 3), "f": math.sin, "a": 0.5})[None]).tolist() == [[True] * 3 + [False]]
+
+
+def test_options_that_cannot_be_hashed_can_be_wanted():
+    space = ew.Space(c=ew.Choice([[1], [2]]), z=ew.Real(0, 1).when(c={(1,)}))
+    assert space.decode(np.array([[0.1, 0.5]])) == [{"c": [1]}]
+
+
+def test_options_may_be_anything_even_what_cannot_be_compared():
+    pairs = [(np.zeros(2),), (np.ones(2),)]
+    choice = ew.Choice(pairs)
+    assert choice.decode(choice.encode(pairs[1])[None])[0] is pairs[1]
+    assert repr(ew.Choice(c for c in "ab").when(x=1)) == "Choice(['a', 'b']).when(x=1)"
+
+
+def test_a_cost_that_writes_in_a_start_leaves_the_start_alone():
+    space = ew.Space(w=ew.Array((2,), -1, 1)).with_starts({"w": [0.5, 0.5]})
+    space.decode(space.starts)[0]["w"][:] = 7.0
+    assert space.decode(space.starts)[0]["w"].tolist() == [0.5, 0.5]
+
+
+def test_a_batched_cost_judges_a_start_at_the_users_own_numbers():
+    lone = ew.Space(ew.Array((2,), [-5, -3], [5, 3])).with_starts([0.1 + 0.2, -0.7])
+    assert lone.decode_together(lone.starts).tolist() == [[0.1 + 0.2, -0.7]]
+    space = ew.Space(x=ew.Real(-5, 5), c=ew.Choice(["a", "b"])).with_starts({"x": 0.1 + 0.2, "c": "b"})
+    together = space.decode_together(np.concatenate([space.starts, np.full((1, 2), 0.1)]))
+    assert together["x"].tolist() == [0.1 + 0.2, -4.0] and together["c"] == ["b", "a"]
+
+
 def test_slopes_are_derivatives():
     space = ew.Space(a=ew.Real(-3, 5), b=ew.Real(1e-3, 10, scale="log"), c=ew.Real(start=1, spread=4))
     point, h = np.array([0.3, 0.6, 0.2]), 1e-7
@@ -162,6 +198,7 @@ def test_what_may_stand_for_a_space():
     assert repr(as_space({"x": (0, 1), "c": ["a", "b"]})) == "Space(x=Real(0.0, 1.0), c=Choice(['a', 'b']))"
     assert as_space([(-5, 5)] * 10).decode(np.full((1, 10), 0.5))[0].shape == (10,)
     assert as_space(ew.Real(0, 1)).lone and as_space(as_space([(0, 1)])).columns == 1
+    assert repr(as_space({"x": (np.int64(0), np.float32(1))})) == "Space(x=Real(0.0, 1.0))"
     scipy = pytest.importorskip("scipy.optimize")
     space = as_space(scipy.Bounds([0, -np.inf], [1, 2]))
     assert space.columns == 2 and not space.bounded
@@ -170,6 +207,7 @@ def test_what_may_stand_for_a_space():
 def test_integer_dtype_and_shapes_of_arrays():
     (x,) = ew.Space(ew.Array((2, 3), 0, 1, dtype="float32")).decode(np.zeros((1, 6)))
     assert x.shape == (2, 3) and x.dtype == np.float32
+    assert ew.Array((2,), 0, 1, dtype=np.float32).dtype == "float32"
 
 
 def test_batched_columns_agree_with_single_rows():

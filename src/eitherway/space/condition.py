@@ -29,7 +29,7 @@ class Condition:
         if callable(self.wanted):
             return bool(self.wanted(value))
         if isinstance(self.wanted, (list, tuple, set, frozenset)):
-            return value in self.wanted
+            return value in tuple(self.wanted)  # a set would want to hash an option that may be a list
         return bool(value == self.wanted)
 
     def __repr__(self) -> str:

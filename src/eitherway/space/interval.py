@@ -114,10 +114,13 @@ def interval(name: str, shape: tuple[int, ...], low: Any, high: Any, scale: str,
         )
     if not np.isfinite(starts).all() or (~bounded & ((starts < lows) | (starts > highs))).any():
         raise SpaceError(f"{name} got start={start!r}; expected a finite number between low={low} and high={high}")
-    with np.errstate(over="ignore", invalid="ignore"):
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         widths = np.where(bounded, highs - lows, 0.0)
+        ratios = highs / lows if scale == "log" else widths
     if not np.isfinite(widths).all():
         raise SpaceError(
             f"{name} got low={low}, high={high}; their difference is not finite. Use scale='log', or closer bounds"
         )
+    if not np.isfinite(ratios).all():
+        raise SpaceError(f"{name} got low={low}, high={high}; their ratio is not finite. Use closer bounds")
     return Interval(lows, highs, scale, starts, spreads)

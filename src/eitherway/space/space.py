@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
+from numbers import Real as Number
 from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 
 from eitherway.base.errors import SpaceError, nearest
-from eitherway.space.condition import describe
-from eitherway.space.variables import Array, Choice, Integer, Real, Variable
+from eitherway.space.condition import Condition, describe
+from eitherway.space.variables import Array, Choice, Integer, Real, Variable, same
 
 _NORMAL = NormalDist()
 
@@ -153,12 +154,20 @@ class Space:
             for i, point in enumerate(points):
                 given = self._given.get(point.tobytes())
                 if given is not None:
-                    rows[i] = given.copy() if isinstance(given, (dict, np.ndarray)) else given
+                    rows[i] = _copied(given)
         return rows
 
     def decode_together(self, points: np.ndarray) -> Any:
-        """(P, D) -> what a batched cost is called with: (P, ...) for a lone variable, else (P, ...) by name."""
+        """(P, D) -> what a batched cost is called with: (P, ...) for a lone variable, else (P, ...) by name.
+
+        Inactive variables are there, too: one array has no room for a gap.
+        """
         together = {n: v.column(points[:, s]) for (n, v), s in zip(self.variables.items(), self.slices, strict=True)}
+        for i, point in enumerate(points if self._given else ()):
+            given = self._given.get(point.tobytes())
+            if given is not None:
+                for name, value in ({"value": given} if self.lone else given).items():
+                    together[name][i] = value
         return together["value"] if self.lone else together
 
     def encode(self, value: Any) -> np.ndarray:
@@ -186,9 +195,9 @@ class Space:
                     point[s] = variable.encode(value[name])
                 except SpaceError as error:
                     raise SpaceError(f"start of {name!r}: {error}") from None
-            elif all(c.parent in taken and c.holds(taken[c.parent]) for c in variable.conditions):
+            elif self._takes_part(name, taken):
                 raise SpaceError(f"the start has no {name!r}; expected all of {', '.join(self.variables)}")
-            if name in value and all(c.parent in taken and c.holds(taken[c.parent]) for c in variable.conditions):
+            if name in value and self._takes_part(name, taken):
                 taken[name] = value[name]
         return point
 
@@ -210,7 +219,7 @@ class Space:
 
     def _several(self, start: Any) -> list[Any]:
         if not self.lone:
-            return [start] if isinstance(start, Mapping) else list(start)
+            return list(start) if isinstance(start, Iterable) and not isinstance(start, (Mapping, str)) else [start]
         variable = self.variables["value"]
         if isinstance(variable, Choice):
             try:
@@ -218,7 +227,10 @@ class Space:
                 return [start]
             except SpaceError:
                 return list(start) if isinstance(start, (list, tuple)) else [start]
-        return list(start) if np.ndim(start) > len(variable.shape) else [start]
+        try:
+            return list(start) if np.ndim(start) > len(variable.shape) else [start]
+        except ValueError:  # points of unequal lengths: `encode` says which is wrong
+            return list(start)
 
     def _plain(self, given: Any, decoded: Any) -> Any:
         """The user's numbers in the types that decode gives, inactive variables left out."""
@@ -288,16 +300,32 @@ class Space:
                 del waiting[name]
         return order
 
-    def _taken(self, columns: Sequence[Sequence[Any]], P: int) -> list[set[str]]:
-        """P sets of the names that take part."""
+    @cached_property
+    def _conditions(self) -> dict[str, list[tuple[Condition, bool]]]:
+        """Each variable's conditions, and whether what one wants is an option itself: a tuple or a function may be."""
+
+        def is_option(condition: Condition) -> bool:
+            parent = self.variables[condition.parent]
+            return isinstance(parent, Choice) and any(same(option, condition.wanted) for option in parent.options)
+
+        return {name: [(c, is_option(c)) for c in v.conditions] for name, v in self.variables.items()}
+
+    def _takes_part(self, name: str, taken: Mapping[str, Any]) -> bool:
+        """Whether a variable's conditions hold, given the values of those before it that take part."""
+        return all(
+            c.parent in taken and (same(c.wanted, taken[c.parent]) if is_option else c.holds(taken[c.parent]))
+            for c, is_option in self._conditions[name]
+        )
+
+    def _taken(self, columns: Sequence[Sequence[Any]], P: int) -> list[dict[str, Any]]:
+        """P dicts: the names that take part, and their values."""
         position = {name: i for i, name in enumerate(self.variables)}
-        rows: list[set[str]] = []
+        rows: list[dict[str, Any]] = []
         for p in range(P):
-            taken: set[str] = set()
+            taken: dict[str, Any] = {}
             for name in self._order:
-                conditions = self.variables[name].conditions
-                if all(c.parent in taken and c.holds(columns[position[c.parent]][p]) for c in conditions):
-                    taken.add(name)
+                if self._takes_part(name, taken):
+                    taken[name] = columns[position[name]][p]
             rows.append(taken)
         return rows
 
@@ -315,6 +343,13 @@ class Space:
             f"<tr><td>{escape(n)}</td><td>{escape(describe(v))}</td></tr>" for n, v in self.variables.items()
         )
         return f"<table><tr><th>variable</th><th>may be</th></tr>{rows}</table>"
+
+
+def _copied(given: Any) -> Any:
+    """A start that the cost may write in."""
+    if isinstance(given, dict):
+        return {name: _copied(value) if isinstance(value, np.ndarray) else value for name, value in given.items()}
+    return given.copy() if isinstance(given, np.ndarray) else given
 
 
 def as_space(thing: Any) -> Space:
@@ -361,7 +396,7 @@ def as_space(thing: Any) -> Space:
 def _as_variable(name: str, value: Any) -> Variable:
     if isinstance(value, (Real, Integer, Choice, Array)):
         return value
-    if isinstance(value, tuple) and len(value) == 2 and all(isinstance(v, (int, float)) for v in value):
+    if isinstance(value, tuple) and len(value) == 2 and all(isinstance(v, Number) for v in value):
         return Real(float(value[0]), float(value[1]))
     if isinstance(value, list):
         return Choice(value)

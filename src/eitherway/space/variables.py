@@ -7,7 +7,8 @@ Every variable occupies `width` columns of a point and translates them both ways
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import operator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
@@ -128,7 +129,7 @@ class Real(Conditional):
     def encode(self, value: Any) -> np.ndarray:
         """A number -> (1,)."""
         x = _number(self, value)
-        if not self.low <= x <= self.high:
+        if not (self.low <= x <= self.high and math.isfinite(x)):
             raise SpaceError(f"{value!r} lies outside {self!r}")
         if self.step is None:
             return self._map.encode(np.array([x]))
@@ -156,7 +157,7 @@ def _number(variable: Any, value: Any) -> float:
         if isinstance(value, (str, bytes, complex)):
             raise TypeError
         x = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise SpaceError(f"{value!r} is not a number; {variable!r} expects one") from None
     return x
 
@@ -233,10 +234,10 @@ class Integer(_Cells, Conditional):
     def encode(self, value: Any) -> np.ndarray:
         """A whole number -> (1,)."""
         x = _number(self, value)
-        if x != math.floor(x):
-            raise SpaceError(f"{value!r} is not a whole number; {self!r} expects one")
         if not self.low <= x <= self.high:
             raise SpaceError(f"{value!r} lies outside {self!r}")
+        if x != math.floor(x):
+            raise SpaceError(f"{value!r} is not a whole number; {self!r} expects one")
         return self.middle(np.array([int(value) - self.low]))
 
     def slope(self, u: np.ndarray) -> np.ndarray:
@@ -267,11 +268,18 @@ class Choice(_Cells, Conditional):
             raise SpaceError(
                 f"Choice got {self.options!r}; expected a list of options, such as Choice(['relu', 'gelu'])"
             )
+        if isinstance(self.options, (set, frozenset)):
+            raise SpaceError(
+                f"Choice got the set {self.options!r}; expected a list: the order of a set is another in every "
+                "process, so that a run could not be repeated"
+            )
+        if isinstance(self.options, Iterator):  # it can be read once only
+            object.__setattr__(self, "options", tuple(self.options))
         object.__setattr__(self, "_options", tuple(self.options))
         if not self._options:
             raise SpaceError("Choice got no options; expected at least one")
         for i, option in enumerate(self._options):
-            if any(_same(option, other) for other in self._options[:i]):
+            if any(same(option, other) for other in self._options[:i]):
                 raise SpaceError(f"Choice got {describe(option)} twice; expected each option once")
 
     @property
@@ -289,7 +297,7 @@ class Choice(_Cells, Conditional):
     def encode(self, value: Any) -> np.ndarray:
         """An option -> (1,)."""
         for i, option in enumerate(self._options):
-            if _same(option, value):
+            if same(option, value):
                 return self.middle(np.array([i]))
         raise SpaceError(f"{describe(value)} is not an option of {self!r}")
 
@@ -300,9 +308,14 @@ class Choice(_Cells, Conditional):
         return text(self, f"[{', '.join(map(describe, self._options))}]")
 
 
-def _same(a: Any, b: Any) -> bool:
-    """Equal and of one type: True is not 1, and an array is only itself."""
-    return a is b or (type(a) is type(b) and not isinstance(a, np.ndarray) and bool(a == b))
+def same(a: Any, b: Any) -> bool:
+    """Equal and of one type: True is not 1; what cannot say yes or no, as an array cannot, is only itself."""
+    if a is b or type(a) is not type(b) or isinstance(a, np.ndarray):
+        return a is b
+    try:
+        return bool(a == b)
+    except (TypeError, ValueError, RuntimeError):  # arrays within a tuple, tensors
+        return False
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -328,8 +341,8 @@ class Array(Conditional):
     def __post_init__(self) -> None:
         shape = (self.shape,) if isinstance(self.shape, (int, np.integer)) else self.shape
         try:
-            shape = tuple(int(n) for n in shape)
-        except (TypeError, ValueError):
+            shape = tuple(operator.index(n) for n in shape)
+        except TypeError:
             raise SpaceError(f"Array got shape={self.shape!r}; expected whole numbers, such as (3,)") from None
         if not shape or min(shape) < 1:
             raise SpaceError(
@@ -337,10 +350,16 @@ class Array(Conditional):
                 "For one number use Real"
             )
         object.__setattr__(self, "shape", shape)
-        if np.dtype(self.dtype).kind != "f":
+        try:
+            dtype = np.dtype(self.dtype)
+        except TypeError:
+            dtype = None
+        if dtype is None or dtype.kind != "f":
             raise SpaceError(
                 f"Array got dtype={self.dtype!r}; expected a floating one. For whole numbers use Integer variables"
             )
+        if not isinstance(self.dtype, str):  # np.float32: a name can be kept in a file
+            object.__setattr__(self, "dtype", dtype.name)
         self._map  # noqa: B018 - checked where it is given
 
     @cached_property
@@ -374,7 +393,7 @@ class Array(Conditional):
         if x.shape != self.shape:
             raise SpaceError(f"an array of shape {x.shape} was given; {self!r} expects shape {self.shape}")
         x = x.ravel()
-        if not ((self._map.low <= x) & (x <= self._map.high)).all():
+        if not ((self._map.low <= x) & (x <= self._map.high) & np.isfinite(x)).all():
             raise SpaceError(f"{value!r} lies outside {self!r}")
         return self._map.encode(x)
 
