@@ -22,9 +22,11 @@ import numpy as np
 from eitherway.base.errors import CostError, Failed, nearest
 
 NUMBER = re.compile(
-    r"(?<![A-Za-z_])[-+]?(?:\d+\.?\d*(?:[eE][-+]?\d+)?|\.\d+(?:[eE][-+]?\d+)?|(?:inf(?:inity)?|nan)\b)", re.IGNORECASE
+    r"(?:(?<![A-Za-z_0-9])(?<!\d\.)|(?<=[0-9.])(?=[-+]))"
+    r"[-+]?(?:\d+\.?\d*(?:[eE][-+]?\d+)?|\.\d+(?:[eE][-+]?\d+)?|(?:inf(?:inity)?|nan)\b)",
+    re.IGNORECASE,
 )
-"""A number as programs print them; exponents, inf and nan included."""
+"""A number as programs print them; exponents, inf and nan included. The 12 of step12 and the 1 of v2.1 are none."""
 TAIL = 300
 """Characters of a program's last words that a failure keeps."""
 
