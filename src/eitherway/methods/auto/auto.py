@@ -83,6 +83,9 @@ class Auto(Method["AutoState"]):
         Raises:
             MethodError: if the named engines are too few, alike, or one of them cannot serve the space.
         """
+        for engine in self.engines:
+            if not all(hasattr(engine, rule) for rule in ("init", "ask", "tell")):
+                raise MethodError(f"Auto got the engine {engine!r}; expected methods such as CMAES(), not their names")
         names = [_name(engine) for engine in self.engines]
         if len(names) == 1 or len(set(names)) < len(names):
             raise MethodError(
