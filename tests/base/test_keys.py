@@ -1,5 +1,6 @@
 """Randomness is a function of seed, path, turn and purpose."""
 
+import numpy as np
 import pytest
 
 from eitherway.base.keys import Key
@@ -12,6 +13,10 @@ def test_one_name_gives_one_stream():
 @pytest.mark.parametrize("other", [Key(1), Key(0, 1), Key(0, 0, ("x",)), Key(0).child("a"), Key(2**70)])
 def test_another_seed_turn_or_path_gives_another_stream(other):
     assert Key(0).numpy("a").random() != other.numpy("a").random()
+
+
+def test_a_seed_of_numpys_is_that_number():
+    assert Key(np.int64(3)).numpy("a").random() == Key(3).numpy("a").random()
 
 
 def test_another_purpose_gives_another_stream():

@@ -378,3 +378,9 @@ def test_resume_with_another_cost_is_refused(path):
     minimize(path=path, budget=20)
     with pytest.raises(JournalError, match=r"keeps another run. cost.name: kept \"bowl\", now \"slow_bowl\""):
         ew.resume(path, slow_bowl, progress=None)
+
+
+def test_numbers_of_numpy_are_kept_as_numbers(tmp_path):
+    path, seed = tmp_path / "run.db", ew.Key(np.int64(3))
+    ew.minimize(costs.bowl, [(-1, 1)] * 2, "de", budget=6, seed=seed, timeout=np.int64(9), journal=path, progress=None)
+    assert ew.resume(path, costs.bowl, budget=8, progress=None).evaluations == 8

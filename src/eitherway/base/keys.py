@@ -67,4 +67,4 @@ class Key:
         return generator.manual_seed(int.from_bytes(self._digest(purpose)[:4], "little"))
 
     def _digest(self, purpose: str) -> bytes:
-        return blake2b(repr((self.seed, self.turn, self.path, purpose)).encode(), digest_size=32).digest()
+        return blake2b(repr((int(self.seed), self.turn, self.path, purpose)).encode(), digest_size=32).digest()

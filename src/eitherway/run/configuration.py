@@ -33,11 +33,11 @@ def configuration(search: Search, problem: Problem, timeout: float | None) -> Co
     return {
         "space": space_to_plain(search.space),
         "method": settings_to_plain(search.method),
-        "seed": {"seed": search.key.seed, "turn": search.key.turn, "path": list(search.key.path)},
+        "seed": {"seed": int(search.key.seed), "turn": search.key.turn, "path": list(search.key.path)},
         "sign": problem.sign,
         "cost": cost,
         "constraints": [identity(constraint) for constraint in problem.constraints],
-        "timeout": timeout,
+        "timeout": timeout.item() if isinstance(timeout, np.generic) else timeout,
         "versions": _versions(),
     }
 
