@@ -4,9 +4,16 @@ import subprocess
 import sys
 import textwrap
 
+import numpy as np
 import pytest
 
 import eitherway as ew
+from eitherway.run.answers import Answer
+from eitherway.run.loop import Run
+from eitherway.run.minimize import finish
+from eitherway.run.problem import Problem
+from eitherway.run.search import Search
+from eitherway.run.stopping import Limits
 from tests.run import costs
 
 BOX = [(-1, 1)] * 2
@@ -32,6 +39,43 @@ def test_an_evaluation_that_hangs_fails_by_its_timeout():
     result = ew.minimize(costs.hangs, BOX, "randomsearch", budget=4, timeout=0.3, progress=None)
     assert result.evaluations == 4 and result.failures == 2
     assert set(result.history.why.values()) == {"took longer than the timeout of 0.3 s"}
+
+
+class AtOnce:
+    """Answers all rows in one breath, each with its number."""
+
+    count = 8
+
+    def __init__(self):
+        self.rows = []
+
+    def free(self):
+        return self.count - len(self.rows)
+
+    def submit(self, row, job):
+        self.rows.append(row)
+
+    def wait(self, seconds):
+        answers, self.rows = [(row, Answer(float(row))) for row in self.rows], []
+        return answers
+
+    def cancel(self):
+        pass
+
+    def close(self):
+        pass
+
+
+def test_answers_that_came_together_are_all_kept_though_one_ends_the_run():
+    search = Search(BOX, "randomsearch")
+    result = finish(Run(search, Problem(costs.bowl, search.space), Limits(16, target=0.0), pool=AtOnce()), None)
+    assert result.reason == "the target 0 is met" and result.history["value"].tolist() == list(range(8))
+
+
+def test_numbers_of_numpy_are_numbers():
+    with pytest.raises(ew.CostError, match="expected a whole number of at least 1"):
+        run(costs.bowl, np.int64(0))
+    assert run(costs.bowl, np.int64(2)).value == run(costs.bowl, 1).value
 
 
 def test_a_lambda_travels_or_is_told_how_to(monkeypatch):

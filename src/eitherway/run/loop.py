@@ -86,7 +86,11 @@ class Run:
                 while self.reason is None:
                     step = self._turn()
                     if step is not None:
+                        if self.stepping:  # while the loop is in the user's hands, so is Ctrl-C
+                            self.interruption.rest()
                         yield step
+                        if self.stepping:
+                            self.interruption.listen()
                         stops = [callback(step) is True for callback in self.callbacks]  # all hear of every turn
                         if self.reason is None and any(stops):
                             self.reason = "a callback asked to stop"
@@ -230,7 +234,7 @@ class Run:
                 else:
                     self._take(values, first)
                     values, first = [], at
-                    answer = value if type(value) is Answer else self.problem.answer(value, inputs[row])
+                    answer = value if type(value) is Answer else self.problem.read(value, inputs[row])
                     self._put(row, answer)
                     value = answer.value
                 now = clock()
@@ -293,12 +297,13 @@ class Run:
                 row = waiting.pop()
                 self.pool.submit(row, (inputs[row], question.points[row].copy(), question.wants, carry, seed))
                 flying.add(row)
-            for row, answer in self.pool.wait(TICK):
+            came = self.pool.wait(TICK)
+            for row, answer in came:  # all of them, before one may end the run: they are paid for
                 flying.discard(row)
                 self._put(row, answer)
-                if self._stop_here(row):
-                    self.pool.cancel()
-                    return
+            if any(self._stop_here(row) for row, _ in came):
+                self.pool.cancel()
+                return
             if self._late() or self._asked_to_stop():
                 self.pool.cancel()
                 return

@@ -10,6 +10,7 @@ import sys
 from collections import deque
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
+from numbers import Integral
 from typing import Any
 
 from eitherway.base.errors import CostError
@@ -51,7 +52,7 @@ class Workers:
     """
 
     def __init__(self, problem: Problem, n: int, timeout: float | None = None):
-        if isinstance(n, bool) or not isinstance(n, int) or n < 1:
+        if isinstance(n, bool) or not isinstance(n, Integral) or n < 1:
             raise CostError(f"workers={n!r} was given; expected a whole number of at least 1")
         if timeout is not None and not timeout > 0:
             raise CostError(f"timeout={timeout!r} was given; expected seconds above 0, or None for no limit")
@@ -62,11 +63,11 @@ class Workers:
             )
         if getattr(mp.current_process(), "_inheriting", False):
             raise SystemExit(1)  # a script without a guard, run again by its own worker: the parent says so
-        self.count, self.timeout = n, timeout
+        self.count, self.timeout = int(n), timeout
         self._message = (_pickled(problem), _threads())
         self._context = mp.get_context("spawn")
         self._again: deque[tuple[int, tuple[Any, ...], int]] = deque()
-        self._workers = [self._start() for _ in range(n)]
+        self._workers = [self._start() for _ in range(self.count)]
         self.lost = 0
 
     def _start(self) -> _Worker:
