@@ -1,6 +1,7 @@
 """What a cost may do wrong, and what is said of it. Nothing that was paid for is lost."""
 
 import math
+import sys
 
 import numpy as np
 import pytest
@@ -27,6 +28,7 @@ def only_failures(result):
         (1 + 2j, "expected a real number"),
         (np.complex128(1j), "expected a real number"),
         ([1.0, 2.0], "returned a list, expected one number"),
+        (10**400, "returned a int, expected one number"),
         (np.zeros(3), "returned a ndarray of shape (3,), expected one number"),
         (-math.inf, "returned -inf, which nothing could ever beat"),
     ],
@@ -35,6 +37,12 @@ def test_a_cost_that_returns_no_number_is_stopped_after_five_points(value, messa
     with pytest.raises(ew.CostError, match="first 5 points") as caught:
         run(lambda x: value)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("said", [{"metrics": {"size": None}}, {"constraints": [0.0]}])
+def test_an_outcome_that_cannot_be_read_stops_the_run_with_one_message(said):
+    with pytest.raises(ew.CostError, match="the first point .* raised (TypeError|AttributeError): "):
+        run(lambda x: ew.Outcome(1.0, **said))
 
 
 def test_nan_is_a_failure_that_is_counted_and_never_the_best():
@@ -159,6 +167,13 @@ def test_a_seeded_cost_is_given_one_seed_a_turn():
     [
         ({"budget": 0}, "budget=0 was given; expected a number of at least 1"),
         ({"budget": "many"}, "budget='many' was given"),
+        ({"budget": 1e3}, "budget=1000.0 was given; expected a number of at least 1, and a whole one"),
+        ({"seed": None}, "seed=None was given; expected a whole number, or an ew.Key"),
+        ({"seed": 1.5}, "seed=1.5 was given; expected a whole number, or an ew.Key"),
+        ({"target": "low"}, "target='low' was given; expected a number, or None for no target"),
+        ({"callbacks": print}, "callbacks=builtins.print was given; expected a list of functions, each given a Step"),
+        ({"callbacks": [3]}, "was given; expected a list of functions, each given a Step"),
+        ({"constraints": print}, "constraints is builtins.print; expected a list of functions that are <= 0"),
         ({"seconds": -1}, "seconds=-1 was given; expected a number of at least 0"),
         ({"stall": 0}, "stall=0 was given; expected a number of at least 1"),
         ({"target": math.nan}, "target=nan was given"),
@@ -171,6 +186,38 @@ def test_options_that_make_no_sense_are_refused(options, message):
     with pytest.raises(ew.CostError) as caught:
         run(costs.bowl, **options)
     assert message in str(caught.value)
+
+
+def test_numbers_of_numpy_are_numbers():
+    result = run(costs.bowl, budget=np.int64(9), seed=np.int64(3), target=np.float32(-1))
+    assert result.evaluations == 9 and result.value == run(costs.bowl, budget=9, seed=3).value
+
+
+def test_what_cannot_be_marked_says_so():
+    with pytest.raises(ew.CostError, match="cannot be marked; mark a function made with `def` that calls it"):
+        ew.batched("".join)
+
+
+def test_a_cost_that_is_the_first_to_import_torch_draws_from_nothing(monkeypatch):
+    torch = pytest.importorskip("torch")
+    monkeypatch.delitem(sys.modules, "torch")
+
+    def cost(x):
+        sys.modules["torch"] = torch
+        return costs.bowl(x)
+
+    assert not run(cost).notes
+
+
+def test_constraints_see_what_the_cost_was_given_though_it_writes_in_it():
+    def cost(x):
+        x += 100.0
+        return float((x * x).sum()) if x.ndim == 1 else (x * x).sum(1)
+
+    seen = []
+    for judge in (cost, ew.batched(lambda x: cost(x))):
+        run(judge, constraints=[lambda x: seen.append(np.abs(x).max()) or x[..., 0]])
+    assert max(seen) <= 1
 
 
 def test_what_is_no_cost_is_refused():

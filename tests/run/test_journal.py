@@ -382,5 +382,5 @@ def test_resume_with_another_cost_is_refused(path):
 
 def test_numbers_of_numpy_are_kept_as_numbers(tmp_path):
     path, seed = tmp_path / "run.db", ew.Key(np.int64(3))
-    ew.minimize(costs.bowl, [(-1, 1)] * 2, "de", budget=6, seed=seed, timeout=np.int64(9), journal=path, progress=None)
-    assert ew.resume(path, costs.bowl, budget=8, progress=None).evaluations == 8
+    ew.minimize(bowl, [(-1, 1)] * 2, "de", budget=6, seed=seed, timeout=np.int64(9), journal=path, progress=None)
+    assert ew.resume(path, bowl, budget=8, progress=None).evaluations == 8

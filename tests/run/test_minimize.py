@@ -1,5 +1,7 @@
 """The verbs, and the reasons they stop."""
 
+import os
+import signal
 from typing import Annotated
 
 import numpy as np
@@ -87,6 +89,20 @@ def test_iterate_hands_out_the_turns_and_break_stops():
     assert step.evaluations == 40 and step.points.shape == (8, 2) and step.value <= step.values.min()
 
 
+def test_between_two_steps_of_a_loop_of_yours_ctrl_c_is_yours():
+    steps = ew.iterate(costs.bowl, BOX, "randomsearch")
+    next(steps)
+    with pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), signal.SIGINT)
+    assert next(steps).turn == 1
+    steps.close()
+
+
+def test_a_target_of_zero_is_told_without_a_sign():
+    result = ew.maximize(lambda x: 1.0, BOX, "randomsearch", target=0, progress=None)
+    assert result.reason == "the target 0 is met"
+
+
 def test_a_seed_decides_everything():
     a, b, c = (ew.minimize(costs.bowl, BOX, "randomsearch", budget=60, seed=s, progress=None) for s in (1, 1, 2))
     assert a.history["value"].tobytes() == b.history["value"].tobytes() != c.history["value"].tobytes()
@@ -96,6 +112,12 @@ def test_a_batched_cost_sees_what_single_ones_see():
     single = ew.minimize(costs.bowl, BOX, "randomsearch", budget=61, progress=None)
     together = ew.minimize(ew.batched(lambda x: (x * x).sum(1)), BOX, "randomsearch", budget=61, progress=None)
     assert np.allclose(single.history["value"], together.history["value"]) and together.evaluations == 61
+
+
+def test_a_batched_outcome_keeps_its_metrics():
+    cost = ew.batched(lambda x: ew.Outcome((x * x).sum(1), {"right": -x[:, 0]}, {"size": abs(x[:, 0])}))
+    result = ew.minimize(cost, BOX, "randomsearch", budget=61, progress=None)
+    assert (result.history["size"] >= 0).all() and len(result.history["size"]) == 61 and result.best[0] >= 0
 
 
 def test_a_feasible_point_beats_a_lower_infeasible_one():
@@ -136,6 +158,15 @@ def test_a_result_reads_as_scipys_does():
     result = ew.minimize(costs.bowl, BOX, "randomsearch", budget=20, progress=None)
     assert result.fun == result.value and result.nfev == 20 and result.nit == 2 and result.message == result.reason
     assert (result.x == result.best).all() and "best value" in str(result) and "<table>" in result._repr_html_()
+
+
+def test_x_of_named_variables_is_one_array_whatever_they_are():
+    space = ew.Space(a=ew.Real(0, 1), w=ew.Array((2,), -1, 1), n=ew.Integer(1, 3))
+    result = ew.minimize(lambda a, w, n: a + costs.bowl(w) + n, space, "randomsearch", budget=9, progress=None)
+    assert result.x.tolist() == [result.best["a"], *result.best["w"], result.best["n"]]
+    space = ew.Space(a=ew.Real(0, 1), c=ew.Choice(["u", (1, 2)]))
+    result = ew.minimize(lambda a, c: a, space, "randomsearch", budget=9, progress=None)
+    assert result.x.shape == (2,) and result.x.tolist() == list(result.best.values())
 
 
 def test_the_history_has_every_variable_as_a_column():
@@ -213,6 +244,10 @@ def test_gradients_of_a_batch_are_those_of_its_rows():
     problem = Problem(ew.batched(lambda x: (torch.as_tensor(x) ** 2).sum(1)), space)
     answers = problem.judge_together(np.array([[0.75, 0.5], [0.5, 1.0]]), "gradient", None)
     assert [a.gradient.tolist() for a in answers] == [[2.0, 0.0], [0.0, 4.0]] and answers[1].value == 1.0
+    outcome = ew.batched(lambda x: ew.Outcome((torch.as_tensor(x) ** 2).sum(1), metrics={"size": x[:, 0]}))
+    again = Problem(outcome, space).judge_together(np.array([[0.75, 0.5], [0.5, 1.0]]), "gradient", None)
+    assert [a.gradient.tolist() for a in again] == [a.gradient.tolist() for a in answers]
+    assert again[0].metrics == {"size": 0.5}
 
 
 @pytest.mark.parametrize("constrained", [{"constraints": [lambda x: 0.5 - x[0]]}, {}])

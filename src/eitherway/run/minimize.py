@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
-from eitherway.base.errors import JournalError, MethodError, SpaceError
+from eitherway.base.errors import CostError, JournalError, MethodError, SpaceError
 from eitherway.base.keys import Key
 from eitherway.methods.protocol import Method
 from eitherway.run.loop import Book, Pool, Run, Step, Watch
@@ -17,6 +17,7 @@ from eitherway.run.result import Result
 from eitherway.run.search import Search
 from eitherway.run.stopping import Limits
 from eitherway.run.workers import Workers
+from eitherway.space.condition import describe
 from eitherway.space.signature import from_signature
 
 Progress = Literal["auto"] | None
@@ -194,6 +195,8 @@ def _move(
     callbacks: Sequence[Callable[[Step], Any]],
     progress: Progress,
 ) -> Result:
+    if not isinstance(callbacks, Iterable) or not all(map(callable, callbacks := tuple(callbacks))):
+        raise CostError(f"callbacks={describe(callbacks)} was given; expected a list of functions, each given a Step")
     watch: Watch | None = watcher(progress)
     book: Book | None = None
     if journal is not None:

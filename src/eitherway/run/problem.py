@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,7 +17,7 @@ from eitherway.methods.protocol import OK
 from eitherway.run.answers import Answer
 from eitherway.run.search import as_answer
 from eitherway.space.condition import describe
-from eitherway.space.space import Space
+from eitherway.space.space import Space, copied
 
 NO_TORCH = "torch has not been imported, so nothing can track a gradient"
 F = TypeVar("F", bound=Callable[..., Any])
@@ -37,14 +37,23 @@ class Outcome:
 
 
 def batched(cost: F) -> F:
-    """Marks a cost that judges P points at once: it is called with (P, ...) arrays and returns (P,) values."""
-    cost._eitherway_batched = True
-    return cost
+    """Marks a cost that judges P points at once: it is called with (P, ...) arrays and returns (P,) values.
+
+    The constraints and metrics of an `Outcome` are (P,) each, too. Conditional variables are always there.
+    """
+    return _marked(cost, "_eitherway_batched")
 
 
 def seeded(cost: F) -> F:
     """Marks a cost that takes `seed=`, an integer: one a turn, the same for every row, so that rows can be compared."""
-    cost._eitherway_seeded = True
+    return _marked(cost, "_eitherway_seeded")
+
+
+def _marked(cost: F, fact: str) -> F:
+    try:
+        setattr(cost, fact, True)
+    except AttributeError:  # methods and built-in functions have no attributes of their own
+        raise CostError(f"{describe(cost)} cannot be marked; mark a function made with `def` that calls it") from None
     return cost
 
 
@@ -78,12 +87,16 @@ class Problem:
             raise CostError(
                 f"the cost is {describe(cost)}; expected a function, or an object with start, judge and absorb"
             )
-        for constraint in constraints:
+        if not isinstance(constraints, Iterable):
+            raise CostError(
+                f"constraints is {describe(constraints)}; expected a list of functions that are <= 0 where feasible"
+            )
+        for constraint in (constraints := tuple(constraints)):
             if not callable(constraint):
                 raise CostError(
                     f"constraints holds {describe(constraint)}; expected functions that are <= 0 where feasible"
                 )
-        self.cost, self.space, self.constraints, self.sign = cost, space, tuple(constraints), sign
+        self.cost, self.space, self.constraints, self.sign = cost, space, constraints, sign
         self.batched = bool(getattr(cost, "_eitherway_batched", False))
         self.seeded = self.learns or bool(getattr(cost, "_eitherway_seeded", False))
         self.carry: Any = cost.start() if self.learns else None
@@ -113,19 +126,30 @@ class Problem:
             if wants == "gradient":
                 return self._tracked(values, point, carry, seed)
             if self.learns:
-                value, report = self.cost.judge(values, carry, seed)
+                value, report = self.cost.judge(self._own(values), carry, seed)
                 answer = self.answer(value, values)
                 answer.report = report
                 return answer
-            return self.answer(self._call(self.cost, values, seed), values)
+            return self.answer(self._call(self.cost, self._own(values), seed), values)
         except Failed as error:
             return Answer.failed(str(error) or "the cost raised Failed")
         except (Exception, SystemExit) as error:
             return Answer.failed(told_by(error), broken=True)
 
+    def _own(self, values: Any) -> Any:
+        """Values for the cost to write in, if it likes: its constraints shall see them as they were."""
+        return copied(values) if self.constraints else values
+
     def _call(self, function: Callable[..., Any], values: Any, seed: int | None) -> Any:
         extra = {"seed": seed} if self.seeded and function is self.cost else {}
         return function(values, **extra) if self.space.lone else function(**values, **extra)
+
+    def read(self, out: Any, values: Any) -> Answer:
+        """`answer`; a return value that cannot be read is a failure."""
+        try:
+            return self.answer(out, values)
+        except Exception as error:
+            return Answer.failed(told_by(error), broken=True)
 
     def answer(self, out: Any, values: Any) -> Answer:
         """One row's return value, with the constraints judged beside it."""
@@ -217,7 +241,7 @@ class Problem:
             if wants == "gradient":
                 return self._tracked_together(points, seed)
             together = self.space.decode_together(points)
-            return self._rows(self._call(self.cost, together, seed), together, P)
+            return self._rows(self._call(self.cost, self._own(together), seed), together, P)
         except Failed as error:
             return [Answer.failed(str(error) or "the cost raised Failed") for _ in range(P)]
         except CostError:
@@ -228,14 +252,20 @@ class Problem:
     def _rows(self, out: Any, together: Any, P: int) -> list[Answer]:
         """A batched return value, row by row."""
         named: dict[str, Any] = {}
+        metrics: dict[str, list[float]] = {}
         if isinstance(out, Outcome):
+            metrics = {name: self._column(metric, f"metric {name!r}", P) for name, metric in out.metrics.items()}
             named, out = dict(out.constraints), out.cost
         for i, constraint in enumerate(self.constraints):
             named[f"constraint {i}"] = self._call(constraint, together, None)
         values = self._column(out, "a batched cost", P)
         violations = [self._column(g, f"constraint {name!r}", P) for name, g in named.items()]
-        rows = zip(values, *violations, strict=True)
-        return [self._constrained(self._signed(as_answer(value)), list(gs)) for value, *gs in rows]
+        answers = []
+        for row, (value, *gs) in enumerate(zip(values, *violations, strict=True)):
+            answer = self._signed(as_answer(value))
+            answer.metrics = {name: float(column[row]) for name, column in metrics.items()} or None
+            answers.append(self._constrained(answer, gs))
+        return answers
 
     @staticmethod
     def _column(out: Any, what: str, P: int) -> list[float]:
@@ -272,11 +302,12 @@ class Problem:
         with torch.enable_grad():
             out = self._call(self.cost, leaves["value"] if self.space.lone else {**columns, **leaves}, seed)
             answers = self._rows(out, together, P)
-            if not (isinstance(out, torch.Tensor) and out.requires_grad):
+            tensor = out.cost if isinstance(out, Outcome) else out
+            if not (isinstance(tensor, torch.Tensor) and tensor.requires_grad):
                 for answer in answers:
-                    answer.no_gradient = _cut(out)
+                    answer.no_gradient = _cut(tensor)
                 return answers
-            gradients = torch.autograd.grad(out.sum(), list(leaves.values()), allow_unused=True)
+            gradients = torch.autograd.grad(tensor.sum(), list(leaves.values()), allow_unused=True)
         user = np.concatenate(
             [
                 (torch.zeros_like(x) if g is None else g).detach().cpu().numpy().reshape(P, -1)

@@ -55,9 +55,17 @@ class Result:
 
     @property
     def x(self) -> Any:
-        """The best point as an array: of the lone variable, or of the named ones in order."""
+        """The best point as an array: of the lone variable, or of the named ones in order, end to end.
+
+        Where an option is no number it is an array of objects, each value as it is.
+        """
         if isinstance(self.best, dict):
-            return np.array(list(self.best.values()))
+            parts = [np.ravel(value) for value in self.best.values()]
+            if all(part.dtype.kind in "biuf" for part in parts):
+                return np.concatenate(parts)
+            values = np.empty(len(self.best), object)
+            values[:] = list(self.best.values())
+            return values
         return None if self.best is None else np.asarray(self.best)
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,7 +73,7 @@ class Search:
         if start is not None:
             self.space = self.space.with_starts(start)
         self.method: Method = methods.get("auto" if method is None else method)
-        self.key = seed if isinstance(seed, Key) else Key(int(seed))
+        self.key = seed if isinstance(seed, Key) else _key(seed)
         self.state = SearchState(self.method.init(self.space, self.key))
         self.question: Question | None = None
         self._inputs: list[Any] | None = None
@@ -216,6 +217,13 @@ class Search:
         return self.state.told + len(self.answers) - self.answers.missing + self.answers.again
 
 
+def _key(seed: Any) -> Key:
+    try:
+        return Key(operator.index(seed))
+    except TypeError:
+        raise CostError(f"seed={seed!r} was given; expected a whole number, or an ew.Key") from None
+
+
 def as_answer(value: Any) -> Answer:
     """A number that a cost returned, as an answer; anything that is none is a failure that says what it was.
 
@@ -237,7 +245,7 @@ def as_answer(value: Any) -> Answer:
             if isinstance(value, complex):
                 return Answer.failed(f"returned {value!r}, expected a real number", broken=True)
             value = float(value)
-        except (TypeError, ValueError, RuntimeError):
+        except Exception:  # whatever a foreign type raises that is no number, or none that a float can hold
             return Answer.failed(
                 f"returned a {kind}{f' of shape {shape}' if shape else ''}, expected one number", broken=True
             )

@@ -6,6 +6,7 @@ import signal
 import threading
 import time
 from dataclasses import dataclass
+from numbers import Integral, Real
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -35,8 +36,11 @@ class Limits:
         for name, value, least in (("budget", self.budget, 1), ("seconds", self.seconds, 0), ("stall", self.stall, 1)):
             if value is None and name != "budget":
                 continue
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= least:
-                raise CostError(f"{name}={value!r} was given; expected a number of at least {least}")
+            kind, whole = (Integral, ", and a whole one") if name == "budget" else (Real, "")
+            if isinstance(value, bool) or not isinstance(value, kind) or not value >= least:
+                raise CostError(f"{name}={value!r} was given; expected a number of at least {least}{whole}")
+        if self.target is not None and not isinstance(self.target, Real):
+            raise CostError(f"target={self.target!r} was given; expected a number, or None for no target")
         if self.target is not None and self.target != self.target:
             raise CostError("target=nan was given; expected a number, or None for no target")
 
@@ -51,7 +55,7 @@ class Limits:
 
     @property
     def target_sentence(self) -> str:
-        return f"the target {self.sign * (self.target or 0.0):g} is met"
+        return f"the target {self.sign * (self.target or 0.0) + 0.0:g} is met"  # + 0.0: never -0
 
     @property
     def seconds_sentence(self) -> str:
@@ -77,14 +81,23 @@ class Interruption:
         self._old: dict[int, Any] = {}
 
     def __enter__(self) -> Interruption:
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._old[number] = signal.signal(number, self._heard)
+        self.listen()
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.rest()
+
+    def listen(self) -> None:
+        """From now on signals are heard here."""
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._old[number] = signal.signal(number, self._heard)
+
+    def rest(self) -> None:
+        """From now on they are whose they were."""
         for number, old in self._old.items():
             signal.signal(number, old if old is not None else signal.SIG_DFL)
+        self._old = {}
 
     def _heard(self, number: int, frame: FrameType | None) -> None:
         again = self.asked is not None

@@ -154,7 +154,7 @@ class Space:
             for i, point in enumerate(points):
                 given = self._given.get(point.tobytes())
                 if given is not None:
-                    rows[i] = _copied(given)
+                    rows[i] = copied(given)
         return rows
 
     def decode_together(self, points: np.ndarray) -> Any:
@@ -345,11 +345,11 @@ class Space:
         return f"<table><tr><th>variable</th><th>may be</th></tr>{rows}</table>"
 
 
-def _copied(given: Any) -> Any:
-    """A start that the cost may write in."""
-    if isinstance(given, dict):
-        return {name: _copied(value) if isinstance(value, np.ndarray) else value for name, value in given.items()}
-    return given.copy() if isinstance(given, np.ndarray) else given
+def copied(values: Any) -> Any:
+    """What a cost is called with, with arrays of its own: a cost may write in them."""
+    if isinstance(values, dict):
+        return {name: copied(value) if isinstance(value, np.ndarray) else value for name, value in values.items()}
+    return values.copy() if isinstance(values, np.ndarray) else values
 
 
 def as_space(thing: Any) -> Space:
