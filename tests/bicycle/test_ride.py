@@ -6,7 +6,7 @@ import pytest
 from eitherway.base.errors import MethodError, ModelError
 from eitherway.bicycle import load_policy
 from eitherway.bicycle.learning import PROOFS, TRAINING, Binary, Rider, Survival
-from eitherway.bicycle.ride import SETTINGS, learn
+from eitherway.bicycle.ride import ANGLE, SETTINGS, _spreads, learn
 from eitherway.rl import Climb
 
 IDLE = np.zeros(8)
@@ -106,6 +106,21 @@ def test_a_search_that_may_not_go_on_says_so():
     learned = learn(policy="mlp", reward="binary", rides=2)
     assert not learned.solved and learned.rides >= 2
     assert learned.weights is not None
+
+
+@pytest.mark.parametrize("policy, count", [("linear", 2), ("mlp", 8)])
+def test_only_the_weights_on_the_angle_to_the_goal_begin_smaller(policy, count):
+    spreads = _spreads(Rider("goal", policy), 5)
+    smaller = np.flatnonzero(spreads < 5.0)
+    assert len(smaller) == count and np.allclose(spreads[smaller], ANGLE * 5.0)
+    weights = np.zeros((1, len(spreads)))
+    weights[:, smaller] = 1.0
+    if policy == "mlp":
+        weights[:, 48:64] = 1.0  # what the hidden units do
+    rule = Rider("goal", policy).rule
+    blind, seeing = (rule.act(weights, np.array([[1.0, 1.0, 1.0, 1.0, angle]])) for angle in (0.0, 1.0))
+    assert not blind.any() and seeing.all()
+    assert (_spreads(Rider("balance", policy), 5.0) == 5.0).all()
 
 
 def test_every_task_policy_and_reward_has_a_setting():

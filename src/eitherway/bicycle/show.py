@@ -171,8 +171,10 @@ def turn(track: np.ndarray, *, seconds: float = 10.0) -> Figure:
             _words(above, f"{whole} s", path[k], (0, 7), ha="center")
         above.plot(*path[0], "o", color=INK, markersize=5)
         _words(above, "start, riding up the page", path[0], (10, -13), color=FAINT)
-        above.set(aspect="equal", adjustable="datalim", xlabel="m", ylabel="m")
-        above.margins(0.06, 0.22)
+        (left, low_y), (right, high_y) = path.min(0), path.max(0)
+        tall = max(1.0, 1.34 * (high_y - low_y), (right - left) * 1.1 / 2.35)  # room for words above and below
+        above.set(xlim=(left - 0.05 * 2.35 * tall, left + 0.95 * 2.35 * tall), aspect="equal", xlabel="m", ylabel="m")
+        above.set_ylim(low_y - 0.18 * tall, low_y + 0.82 * tall)
         above.annotate(
             "goal, 1 km", (1, 0.12), (0.84, 0.12), xycoords="axes fraction", va="center", ha="right",
             color=COLOURS[2], arrowprops={"arrowstyle": "-|>", "color": COLOURS[2], "linewidth": 1.6},
