@@ -384,3 +384,22 @@ def test_numbers_of_numpy_are_kept_as_numbers(tmp_path):
     path, seed = tmp_path / "run.db", ew.Key(np.int64(3))
     ew.minimize(bowl, [(-1, 1)] * 2, "de", budget=6, seed=seed, timeout=np.int64(9), journal=path, progress=None)
     assert ew.resume(path, bowl, budget=8, progress=None).evaluations == 8
+
+
+def test_a_file_without_its_configuration_is_damaged(tmp_path):
+    path = tmp_path / "run.db"
+    ew.minimize(bowl, [(-1, 1)] * 2, "de", budget=6, journal=path, progress=None)
+    with sqlite3.connect(path) as db:
+        db.execute("DELETE FROM run WHERE name = 'configuration'")
+    for read in (Journal.read, lambda path: ew.resume(path, bowl, progress=None)):
+        with pytest.raises(JournalError, match=r"is damaged \(its configuration is missing\)"):
+            read(path)
+
+
+def test_what_a_name_with_brackets_leaves_is_swept(tmp_path):
+    path, left = tmp_path / "run[1].db", tmp_path / "run[1].db.turn3.state"
+    left.touch()
+    with sqlite3.connect(":memory:") as db:
+        db.execute("CREATE TABLE snapshot(file TEXT)")
+        Journal(path, {})._sweep(db)
+    assert not left.exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import sqlite3
@@ -229,7 +230,8 @@ class Journal:
     def _sweep(self, db: sqlite3.Connection) -> None:
         """Removes the files of snapshots that nothing refers to any more."""
         used = {name for (name,) in db.execute("SELECT file FROM snapshot WHERE file IS NOT NULL")}
-        for pattern in (f"{self.path.name}.turn*.state", f".{self.path.name}.turn*.state.*"):
+        name = glob.escape(self.path.name)
+        for pattern in (f"{name}.turn*.state", f".{name}.turn*.state.*"):
             for old in self.path.parent.glob(pattern):
                 if old.name not in used:
                     old.unlink(missing_ok=True)

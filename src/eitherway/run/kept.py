@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import shutil
@@ -92,9 +93,11 @@ def begun_with(path: str | os.PathLike[str]) -> tuple[Configuration, Limits]:
     path = Path(os.path.realpath(path))
     db = store.open_to_read(path)
     try:
-        configuration = db.execute("SELECT value FROM run WHERE name = 'configuration'").fetchone()[0]
+        configuration = db.execute("SELECT value FROM run WHERE name = 'configuration'").fetchone()
+        if configuration is None:
+            raise sqlite3.DatabaseError("its configuration is missing")
         call = db.execute("SELECT limits FROM call ORDER BY number DESC LIMIT 1").fetchone()
-        return json.loads(configuration), limits_from_plain(json.loads(call[0])) if call else Limits()
+        return json.loads(configuration[0]), limits_from_plain(json.loads(call[0])) if call else Limits()
     except sqlite3.Error as error:
         raise store.explain(error, path) from None
     finally:
@@ -103,6 +106,8 @@ def begun_with(path: str | os.PathLike[str]) -> tuple[Configuration, Limits]:
 
 def _read(db: sqlite3.Connection, path: Path) -> Kept:
     named = dict(db.execute("SELECT name, value FROM run"))
+    if "configuration" not in named:
+        raise sqlite3.DatabaseError("its configuration is missing")
     configuration = json.loads(named["configuration"])
     space = space_from_plain(configuration["space"], strict=False)
     history = History(space, configuration["sign"])
@@ -204,7 +209,7 @@ def rescue(path: str | os.PathLike[str], into: str | os.PathLike[str]) -> int:
         finally:
             old.close()
     finally:
-        for left in aside.parent.glob(f"{aside.name}*"):
+        for left in aside.parent.glob(f"{glob.escape(aside.name)}*"):
             left.unlink()
     return turns
 

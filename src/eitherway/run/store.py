@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import glob
 import json
 import os
 import shutil
@@ -119,7 +120,7 @@ def open_to_write(path: Path, configuration: dict[str, Any]) -> tuple[sqlite3.Co
     Raises:
         JournalError: if it is empty, cut short, not ours, newer than this program, or may not be written.
     """
-    for left in path.parent.glob(f".{path.name}.*.born*"):  # by a process that died while it wrote them
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.born*"):  # by a process that died while it wrote them
         left.unlink()
     if not path.exists():
         _born(path, configuration)
@@ -188,7 +189,7 @@ def _born(path: Path, configuration: dict[str, Any]) -> None:
     except (sqlite3.Error, OSError) as error:
         if db is not None:
             db.close()
-        for left in path.parent.glob(f"{aside.name}*"):
+        for left in path.parent.glob(f"{glob.escape(aside.name)}*"):
             left.unlink()
         raise explain(error, path) from None
 
