@@ -40,7 +40,7 @@ def draw_history(axes: Axes, values: np.ndarray, status: np.ndarray, best: np.nd
     Args:
         values: (N,) in the user's sign, NaN where there is none.
         status: (N,) 0 for a value.
-        best: (N,) the best so far, infinite before the first.
+        best: (N,) the best so far, NaN before the first.
     """
     from matplotlib.ticker import MaxNLocator
 

@@ -29,7 +29,7 @@ class Space:
         variables: name -> variable.
 
     Raises:
-        SpaceError: if it is empty, a name cannot be a keyword, or a condition names an unknown variable.
+        SpaceError: if it is empty, or conditions name an unknown variable or go round in a circle.
 
     >>> space = Space(lr=Real(0, 0.5), act=Choice(["relu", "gelu"]))
     >>> space.decode(np.array([[0.5, 0.9]]))

@@ -1,4 +1,4 @@
-"""The eight laws of a method, each a function that breaks it if it can."""
+"""The laws of a method, each a function that breaks it if it can: the eight of `Method`, and two that guard them."""
 
 from __future__ import annotations
 
