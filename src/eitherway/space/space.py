@@ -312,20 +312,23 @@ class Space:
 
     def _takes_part(self, name: str, taken: Mapping[str, Any]) -> bool:
         """Whether a variable's conditions hold, given the values of those before it that take part."""
-        return all(
-            c.parent in taken and (same(c.wanted, taken[c.parent]) if is_option else c.holds(taken[c.parent]))
-            for c, is_option in self._conditions[name]
-        )
+        for c, is_option in self._conditions[name]:
+            if c.parent not in taken:
+                return False
+            if not (same(c.wanted, taken[c.parent]) if is_option else c.holds(taken[c.parent])):
+                return False
+        return True
 
     def _taken(self, columns: Sequence[Sequence[Any]], P: int) -> list[dict[str, Any]]:
         """P dicts: the names that take part, and their values."""
-        position = {name: i for i, name in enumerate(self.variables)}
+        place = {name: i for i, name in enumerate(self.variables)}
+        order = [(name, columns[place[name]], bool(self._conditions[name])) for name in self._order]
         rows: list[dict[str, Any]] = []
         for p in range(P):
             taken: dict[str, Any] = {}
-            for name in self._order:
-                if self._takes_part(name, taken):
-                    taken[name] = columns[position[name]][p]
+            for name, column, conditional in order:
+                if not conditional or self._takes_part(name, taken):
+                    taken[name] = column[p]
             rows.append(taken)
         return rows
 
