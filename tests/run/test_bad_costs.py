@@ -179,6 +179,7 @@ def test_a_seeded_cost_is_given_one_seed_a_turn():
         ({"target": math.nan}, "target=nan was given"),
         ({"workers": 0}, "workers=0 was given; expected a whole number of at least 1"),
         ({"timeout": 0}, "timeout=0 was given; expected seconds above 0"),
+        ({"timeout": "5"}, "timeout='5' was given; expected seconds above 0"),
         ({"constraints": [3]}, "constraints holds 3; expected functions that are <= 0 where feasible"),
     ],
 )
@@ -263,3 +264,24 @@ def test_a_maximized_score_may_not_be_inf():
     assert only_failures(result) == {
         "returned inf, which nothing could ever beat; return a finite number"
     } and math.isfinite(result.value)
+
+
+def test_a_target_that_is_no_number_is_refused_by_maximize_as_well():
+    with pytest.raises(ew.CostError, match="target='high' was given; expected a number, or None for no target"):
+        ew.maximize(costs.bowl, BOX, target="high", progress=None)
+
+
+def test_a_batched_cost_that_learns_gives_a_report_a_row():
+    class Together(costs.Curriculum):
+        def judge(self, x, carry, seed):
+            rows = [super(Together, self).judge(row, carry, seed) for row in x]
+            values, reports = zip(*rows, strict=True)
+            return np.array(values), list(reports)[: len(rows) - self.short]
+
+        short = 0
+
+    alone, together = run(costs.Curriculum(), budget=160), run(ew.batched(Together()), budget=160)
+    assert alone.history["value"].tobytes() == together.history["value"].tobytes() and together.value <= -16
+    Together.short = 1
+    with pytest.raises(ew.CostError, match="points and returned 7 reports; expected 8"):
+        run(ew.batched(Together()))

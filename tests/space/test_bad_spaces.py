@@ -70,6 +70,14 @@ BAD = {
         lambda: space(x=ew.Real(0, 1).when(actt="a"), act=ew.Choice(["a"])),
         "'actt', which is not a variable. Did you mean act?",
     ),
+    "never met": (
+        lambda: space(x=ew.Real(0, 1).when(act="rely"), act=ew.Choice(["relu"])),
+        ", which no option of",
+    ),
+    "never used": (
+        lambda: space(x=ew.Real(0, 1).when(act=["a", "b"]), act=ew.Choice(["relu"])),
+        "it would never be used",
+    ),
     "circle": (
         lambda: space(x=ew.Real(0, 1).when(y=1), y=ew.Real(0, 1).when(x=1)),
         "the conditions of x, y go round in a circle",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from numbers import Real
 from typing import Any, Literal
 
 from eitherway.base.errors import CostError, JournalError, MethodError, SpaceError
@@ -93,7 +94,8 @@ def maximize(
 ) -> Result:
     """`minimize`, the other way up: values, target, progress and pictures keep the sign of the score."""
     search, problem = _begin(-1.0, score, space, method, seed, start, constraints)
-    limits = Limits(budget, None if target is None else -target, seconds, stall, -1.0)
+    flipped: Any = -target if isinstance(target, Real) else target  # what is no number, Limits refuses
+    limits = Limits(budget, flipped, seconds, stall, -1.0)
     return _move(search, problem, limits, workers, timeout, journal, callbacks, progress)
 
 

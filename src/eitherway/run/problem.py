@@ -241,7 +241,17 @@ class Problem:
             if wants == "gradient":
                 return self._tracked_together(points, seed)
             together = self.space.decode_together(points)
-            return self._rows(self._call(self.cost, self._own(together), seed), together, P)
+            if not self.learns:
+                return self._rows(self._call(self.cost, self._own(together), seed), together, P)
+            out, reports = self.cost.judge(self._own(together), self.carry, seed)
+            if len(reports) != P:
+                raise CostError(
+                    f"a batched cost was given {P} points and returned {len(reports)} reports; expected {P}"
+                )
+            answers = self._rows(out, together, P)
+            for answer, report in zip(answers, reports, strict=True):
+                answer.report = report
+            return answers
         except Failed as error:
             return [Answer.failed(str(error) or "the cost raised Failed") for _ in range(P)]
         except CostError:

@@ -10,7 +10,7 @@ import sys
 from collections import deque
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any
 
 from eitherway.base.errors import CostError
@@ -54,7 +54,7 @@ class Workers:
     def __init__(self, problem: Problem, n: int, timeout: float | None = None):
         if isinstance(n, bool) or not isinstance(n, Integral) or n < 1:
             raise CostError(f"workers={n!r} was given; expected a whole number of at least 1")
-        if timeout is not None and not timeout > 0:
+        if timeout is not None and not (isinstance(timeout, Real) and timeout > 0):
             raise CostError(f"timeout={timeout!r} was given; expected seconds above 0, or None for no limit")
         if problem.batched:
             raise CostError(

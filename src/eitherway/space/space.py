@@ -289,6 +289,14 @@ class Space:
                         f"{name!r} is conditional on {condition.parent!r}, which is not a variable. "
                         + nearest(condition.parent, self.variables)
                     )
+                parent = self.variables[condition.parent]
+                if not isinstance(parent, Choice) or callable(condition.wanted):
+                    continue
+                if not any(same(option, condition.wanted) or condition.holds(option) for option in parent.options):
+                    raise SpaceError(
+                        f"{name!r} takes part only when {condition!r}, which no option of {parent!r} satisfies; "
+                        "it would never be used"
+                    )
         while waiting:
             ready = [n for n, v in waiting.items() if all(c.parent in order for c in v.conditions)]
             if not ready:
