@@ -159,8 +159,8 @@ def test_an_option_that_is_a_tuple_or_a_function_can_be_wanted():
 
 
 def test_options_that_cannot_be_hashed_can_be_wanted():
-    space = ew.Space(c=ew.Choice([[1], [2]]), z=ew.Real(0, 1).when(c={(1,)}))
-    assert space.decode(np.array([[0.1, 0.5]])) == [{"c": [1]}]
+    space = ew.Space(c=ew.Choice([[1], [2]]), z=ew.Real(0, 1).when(c=([2],)))
+    assert space.decode(np.array([[0.1, 0.5], [0.9, 0.5]])) == [{"c": [1]}, {"c": [2], "z": 0.5}]
 
 
 def test_options_may_be_anything_even_what_cannot_be_compared():
