@@ -217,7 +217,8 @@ TEXT = (
     "All rides are counted, verification included. All methods begin with the same spread of weights and are told the "
     "same. Yes or no: a ladder of growing horizons (`rl.HorizonCurriculum`), one bit a ride, all counted. To the "
     "goal: steps until the fall < still up after 370 s < arrived. Training steps leave out the last ten rides of a "
-    "solution. Runs that are not solved within 3000 rides count with the rides they took."
+    "solution. The first weights on the angle are 0.4 times as large as the others. Runs that are not solved within "
+    "3000 rides count with the rides they took."
 )
 RULE = (
     "Settings (spread of the first weights, population) were chosen on seeds from 1000 by the rule in "
