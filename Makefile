@@ -42,4 +42,5 @@ bench:
 	"$$python" -m benchmarks.overhead --publish && \
 	"$$python" -m benchmarks.journal --publish && \
 	"$$python" -m benchmarks.startup --publish && \
+	"$$python" -m benchmarks.bicycle --processes 2 --publish && \
 	exec "$$python" -m benchmarks.bicycle_speed --publish

@@ -39,7 +39,7 @@ def ride(
         How to search, such as cmaes, de, pso, ga, randomsearch or auto; without it, CMA-ES with a population that
         suits the task.
     seed
-        All randomness follows from it. Seed 2 is a typical learner, neither lucky nor unlucky.
+        All randomness follows from it. Seed 2 falls more often than most: 39 rides, where the median takes 29.
     out
         The folder for the policy and the pictures.
     replay
