@@ -285,3 +285,20 @@ def test_a_batched_cost_that_learns_gives_a_report_a_row():
     Together.short = 1
     with pytest.raises(ew.CostError, match="points and returned 7 reports; expected 8"):
         run(ew.batched(Together()))
+
+
+def test_a_torch_cost_that_cannot_take_arrays_is_told_how_to():
+    torch = pytest.importorskip("torch")
+    with pytest.raises(
+        ew.CostError, match=r"given plain numbers and NumPy arrays first; begin it with x = torch.as_tensor\(x\)"
+    ):
+        run(lambda x: torch.sin(x).sum())
+    assert run(lambda x: torch.sin(torch.as_tensor(x)).sum(), method="adam").value < 0
+
+
+def test_where_nothing_has_a_value_the_commonest_reason_is_shown():
+    def cost(x):
+        raise ew.Failed("no licence" if x[0] > -0.9 else "other")
+
+    result = run(cost)
+    assert f"why: {result.commonest_failures(1)[0]}" in str(result) and "no licence (" in str(result)

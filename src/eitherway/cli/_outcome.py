@@ -28,7 +28,7 @@ def in_words(result: Result) -> str:
     failures = f", {result.failures} without a value" if result.failures else ""
     lines = []
     if result.best is None:
-        lines.append("nothing had a value")
+        lines += ["nothing had a value", *(f"  {why}" for why in result.commonest_failures())]
     else:
         lines.append(f"best value {result.value!r}")
         best = result.best if isinstance(result.best, dict) else {"x": result.best}

@@ -199,7 +199,10 @@ def _module(name: str, file: str | None) -> ModuleType:
     if file is None:
         raise ImportError("it was typed in, not read from a file")
     # not "__main__": a script's own guarded part must not run
-    spec = importlib.util.spec_from_file_location("__eitherway_script__", file)
+    stem, folder = os.path.splitext(os.path.basename(file))[0], os.path.dirname(file)
+    if stem.isidentifier() and stem not in sys.modules and folder not in sys.path:
+        sys.path.append(folder)  # under its own name a worker finds it, too
+    spec = importlib.util.spec_from_file_location(stem if folder in sys.path else "__eitherway_script__", file)
     if spec is None or spec.loader is None or not os.path.exists(file):
         raise ImportError(f"there is no script {file}")
     module = importlib.util.module_from_spec(spec)

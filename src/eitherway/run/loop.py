@@ -325,6 +325,8 @@ class Run:
             which = f"first {len(failures)} points, the last of them" if alike else "first point"
             how = "" if answer.why.startswith("returned") else "raised "
             advice = ". If such points are to be expected, raise ew.Failed or return NaN there" if alike else ""
+            if "Tensor" in answer.why:
+                advice = ". A cost is given plain numbers and NumPy arrays first; begin it with x = torch.as_tensor(x)"
             raise CostError(f"the {which} {_short(self.search.inputs[row])}, {how}{answer.why}{advice}")
 
     def _stop_here(self, row: int) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field, fields, is_dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -96,6 +97,10 @@ class Result:
         findings = getattr(self.search.method, "findings", None)
         return findings and findings(self.search.state.method, self.history.sign)
 
+    def commonest_failures(self, n: int = 3) -> list[str]:
+        """The texts that most failures have, with how often each was met."""
+        return [f"{why} ({times} x)" for why, times in Counter(self.history.why.values()).most_common(n)]
+
     def plot(self, axes: Axes | None = None) -> Axes:
         """Every value and the best so far, against evaluations."""
         from eitherway.run.plot import plot_history
@@ -107,6 +112,7 @@ class Result:
         best = "nothing had a value" if self.best is None else f"best value {self.value:.6g} at {_short(self.best)}"
         lines = [best, f"{self.evaluations} evaluations in {self.seconds:.3g} s{failures}, by {_named(self.method)}"]
         lines += [f"found: {self.findings}"] if self.findings else []
+        lines += [f"why: {why}" for why in self.commonest_failures(1 if self.best is None else 0)]
         return "\n".join([*lines, f"stopped: {self.reason}", *(f"note: {note}" for note in self.notes)])
 
     def _repr_html_(self) -> str:
