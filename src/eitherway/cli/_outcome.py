@@ -23,7 +23,7 @@ def show(result: Result, as_json: bool) -> int:
 
 def in_words(result: Result) -> str:
     """A result in lines; numbers with all their digits, since they are what was paid for."""
-    from eitherway.space.condition import describe
+    from eitherway.run.result import named
 
     failures = f", {result.failures} without a value" if result.failures else ""
     lines = []
@@ -34,9 +34,7 @@ def in_words(result: Result) -> str:
         best = result.best if isinstance(result.best, dict) else {"x": result.best}
         width = max(map(len, best))
         lines += [f"  {name:<{width}} = {_exact(value)}" for name, value in best.items()]
-    lines.append(
-        f"{result.evaluations:,} evaluations in {result.seconds:.3g} s{failures}, by {describe(result.method)}"
-    )
+    lines.append(f"{result.evaluations:,} evaluations in {result.seconds:.3g} s{failures}, by {named(result.method)}")
     lines.append(f"stopped: {result.reason}")
     if result.interrupted:
         if result.journal is None:

@@ -110,7 +110,7 @@ class Result:
     def __str__(self) -> str:
         failures = f", {self.failures} without a value" if self.failures else ""
         best = "nothing had a value" if self.best is None else f"best value {self.value:.6g} at {_short(self.best)}"
-        lines = [best, f"{self.evaluations} evaluations in {self.seconds:.3g} s{failures}, by {_named(self.method)}"]
+        lines = [best, f"{self.evaluations} evaluations in {self.seconds:.3g} s{failures}, by {named(self.method)}"]
         lines += [f"found: {self.findings}"] if self.findings else []
         lines += [f"why: {why}" for why in self.commonest_failures(1 if self.best is None else 0)]
         return "\n".join([*lines, f"stopped: {self.reason}", *(f"note: {note}" for note in self.notes)])
@@ -123,14 +123,14 @@ class Result:
             ("without a value", self.failures),
             ("seconds", f"{self.seconds:.3g}"),
         ]
-        rows += [("method", _named(self.method)), *([("found", self.findings)] if self.findings else [])]
+        rows += [("method", named(self.method)), *([("found", self.findings)] if self.findings else [])]
         rows += [("stopped", self.reason), *(("note", note) for note in self.notes)]
         return (
             "<table>" + "".join(f"<tr><th>{escape(k)}</th><td>{escape(str(v))}</td></tr>" for k, v in rows) + "</table>"
         )
 
 
-def _named(method: Any) -> str:
+def named(method: Any) -> str:
     """A method with the settings that somebody chose; its name alone where nobody did."""
     if not is_dataclass(method):
         return describe(method)
