@@ -3,38 +3,16 @@
 import numpy as np
 import pytest
 from scipy import stats
+from tests.methods.judging import run, sphere, told
 
 from eitherway.base.errors import MethodError
 from eitherway.base.keys import Key
-from eitherway.methods.protocol import Told
 from eitherway.methods.variables import _difference as parts
 from eitherway.methods.variables.de import DE, DEState
 from eitherway.space.space import Space, as_space
 from eitherway.space.variables import Choice, Integer, Real
 
 BOX = as_space([(-5, 5)] * 5)
-
-
-def _told(values: np.ndarray, **more) -> Told:
-    values = np.asarray(values, float)
-    return Told(values, np.isnan(values).astype(int), **more)
-
-
-def _run(method, space, cost, turns, seed=0, each=lambda state, question: None):
-    """Judges `cost` of rows of search coordinates; gives the state and the best value."""
-    key, best = Key(seed), np.inf
-    state = method.init(space, key)
-    for turn in range(turns):
-        question = method.ask(state, space, key.at(turn))
-        values = np.array([cost(x) for x in question.points])
-        each(state, question)
-        best = min(best, np.nanmin(values))
-        state = method.tell(state, space, question, _told(values), key.at(turn))
-    return state, best
-
-
-def _sphere(x):
-    return float(((x - 0.3) ** 2).sum())
 
 
 def test_a_mutant_towards_oneself_is_the_textbook_rand_1_bin_step():
@@ -107,12 +85,12 @@ def test_the_memory_keeps_the_weighted_lehmer_mean():
 def test_a_turn_writes_the_memory_with_what_gained_weighted_by_the_gain():
     key, method = Key(0), DE(population=6, control="memory")
     state = method.init(BOX, key)
-    state = method.tell(state, BOX, method.ask(state, BOX, key), _told(np.arange(6.0)), key)
+    state = method.tell(state, BOX, method.ask(state, BOX, key), told(np.arange(6.0)), key)
     question = method.ask(state, BOX, key.at(1))
     F, CR, slots = question.notes
     parents = state.points.copy()
     values = np.array([9.0, 0.0, 9.0, 0.0, 9.0, 9.0])  # rows 1 and 3 gain 1 and 3
-    state = method.tell(state, BOX, question, _told(values), key.at(1))
+    state = method.tell(state, BOX, question, told(values), key.at(1))
     w, f, cr = np.array([0.25, 0.75]), F[[1, 3]], np.clip(CR[[1, 3]], 0, 1)
     assert state.memory[:, 0] == pytest.approx([(w * f**2).sum() / (w * f).sum(), (w * cr**2).sum() / (w * cr).sum()])
     assert state.slot == 1
@@ -122,28 +100,28 @@ def test_a_turn_writes_the_memory_with_what_gained_weighted_by_the_gain():
 
 def test_composed_parameters_do_not_notice_a_monotone_change_of_the_cost():
     asked: list[list[np.ndarray]] = [[], []]
-    for asks, cost in zip(asked, (_sphere, lambda x: np.exp(_sphere(x)))):
-        _run(DE(control="sets"), BOX, cost, 30, each=lambda _, q, asks=asks: asks.append(q.points.copy()))
+    for asks, cost in zip(asked, (sphere, lambda x: np.exp(sphere(x)))):
+        run(DE(control="sets"), BOX, cost, 30, each=lambda _, q, asks=asks: asks.append(q.points.copy()))
     assert all((a == b).all() for a, b in zip(*asked))
 
 
 def test_it_finds_the_bottom_of_a_sphere():
     # the largest of 60 seeds was 1.9e-7
-    _, best = _run(DE(), BOX, _sphere, 150)
+    _, best = run(DE(), BOX, sphere, 150)
     assert best < 1e-5
 
 
 def test_after_the_cost_has_moved_the_population_is_asked_again_beside_its_children():
     key, method = Key(0), DE()
-    state, _ = _run(method, BOX, _sphere, 5)
+    state, _ = run(method, BOX, sphere, 5)
     for turn in range(5, 9):  # and however often it moves, the population goes on
         question = method.ask(state, BOX, key.at(turn))
-        values = np.array([_sphere(x) for x in question.points]) + 100 * turn
+        values = np.array([sphere(x) for x in question.points]) + 100 * turn
         population = state.points.copy()
         P = len(population)
         if turn > 5:
             assert (question.points[:P] == population).all()
-        state = method.tell(state, BOX, question, _told(values, moved=True), key.at(turn))
+        state = method.tell(state, BOX, question, told(values, moved=True), key.at(turn))
         if turn > 5:
             assert (state.standings[:, 1] == np.minimum(values[:P], values[P:])).all()
             assert ((state.points == question.points[P:]).all(1) == (values[P:] <= values[:P])).all()
@@ -151,10 +129,10 @@ def test_after_the_cost_has_moved_the_population_is_asked_again_beside_its_child
 
 def test_a_population_that_has_converged_starts_anew_and_larger():
     sizes: list[int] = []
-    _run(DE(population=6), BOX, lambda x: 1.0, 8, each=lambda state, _: sizes.append(len(state.points)))
+    run(DE(population=6), BOX, lambda x: 1.0, 8, each=lambda state, _: sizes.append(len(state.points)))
     assert sizes == [6, 6, 9, 9, 14, 14, 21, 21]
     asked: list[np.ndarray] = []
-    _run(DE(population=6), BOX, lambda x: 1.0, 4, each=lambda _, q: asked.append(q.points.copy()))
+    run(DE(population=6), BOX, lambda x: 1.0, 4, each=lambda _, q: asked.append(q.points.copy()))
     assert len(np.unique(np.concatenate([asked[0], asked[2]]), axis=0)) == 15
 
 
@@ -165,7 +143,7 @@ def test_a_population_that_gains_nothing_starts_anew():
 
     never.calls = 0
     sizes: list[int] = []
-    _run(DE(population=6, patience=3), BOX, never, 6, each=lambda state, _: sizes.append(len(state.points)))
+    run(DE(population=6, patience=3), BOX, never, 6, each=lambda state, _: sizes.append(len(state.points)))
     assert sizes == [6, 6, 6, 6, 9, 9]
 
 
@@ -198,7 +176,7 @@ def test_mixed_columns_are_searched_together():
         return (v["n"] - 13) ** 2 + 3.0 * (v["c"] != "c") + (v["x"] - 0.5) ** 2 + (np.log10(v["y"]) + 2) ** 2
 
     # the largest of 60 seeds was 3e-12
-    _, best = _run(DE(), space, cost, 120)
+    _, best = run(DE(), space, cost, 120)
     assert best < 1e-6
 
 
@@ -210,7 +188,7 @@ def test_a_constraint_is_met_and_the_best_point_lies_on_its_edge():
         values = question.points.sum(1)
         violations = 2.0 - values[:, None]  # the sum may not fall below 2
         best = min(best, values[violations[:, 0] <= 0].min(initial=np.inf))
-        state = method.tell(state, BOX, question, _told(values, violations=violations), key.at(turn))
+        state = method.tell(state, BOX, question, told(values, violations=violations), key.at(turn))
     assert 2 <= best < 2.001
 
 

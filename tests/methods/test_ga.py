@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 from scipy import stats
+from tests.methods.judging import run, sphere, told
 
 from eitherway.base.errors import MethodError
 from eitherway.base.keys import Key
-from eitherway.methods.protocol import Told
 from eitherway.methods.variables import _variation as vary
 from eitherway.methods.variables._population import copies
 from eitherway.methods.variables.ga import GA
@@ -16,27 +16,6 @@ from eitherway.space.variables import Choice, Integer, Real
 BOX = as_space([(-5, 5)] * 5)
 MIXED = Space(n=Integer(0, 20), c=Choice(["a", "b", "c", "d"]), x=Real(-1, 1), y=Real(1e-4, 1, scale="log"))
 CHANCES = vary.Chances(0.9, 5.0, 20.0)
-
-
-def _told(values, **more) -> Told:
-    values = np.asarray(values, float)
-    return Told(values, np.isnan(values).astype(int), **more)
-
-
-def _run(method, space, cost, turns, seed=0, each=lambda state, question: None):
-    key, best = Key(seed), np.inf
-    state = method.init(space, key)
-    for turn in range(turns):
-        question = method.ask(state, space, key.at(turn))
-        values = np.array([cost(x) for x in question.points])
-        each(state, question)
-        best = min(best, np.nanmin(values))
-        state = method.tell(state, space, question, _told(values), key.at(turn))
-    return state, best
-
-
-def _sphere(x):
-    return float(((x - 0.3) ** 2).sum())
 
 
 def _mixed(point):
@@ -131,7 +110,7 @@ def test_the_best_of_parents_and_children_stay_and_no_two_are_the_same_call():
         values = np.array([_mixed(x) for x in question.points])
         everyone = np.concatenate([values, state.standings[:, 1]])
         population = len(state.points)
-        state = method.tell(state, MIXED, question, _told(values), key.at(turn))
+        state = method.tell(state, MIXED, question, told(values), key.at(turn))
         if len(state.points) != population:
             break  # it has begun anew
         assert state.standings[0, 1] == everyone.min()
@@ -141,53 +120,53 @@ def test_the_best_of_parents_and_children_stay_and_no_two_are_the_same_call():
 
 def test_only_ranks_matter():
     asked: list[list[np.ndarray]] = [[], []]
-    for asks, cost in zip(asked, (_sphere, lambda x: np.exp(_sphere(x)))):
-        _run(GA(), BOX, cost, 30, each=lambda _, q, asks=asks: asks.append(q.points.copy()))
+    for asks, cost in zip(asked, (sphere, lambda x: np.exp(sphere(x)))):
+        run(GA(), BOX, cost, 30, each=lambda _, q, asks=asks: asks.append(q.points.copy()))
     assert all((a == b).all() for a, b in zip(*asked))
 
 
 def test_it_comes_near_the_bottom_of_a_sphere():
     # the largest of 40 seeds was 1.5e-5
-    _, best = _run(GA(), BOX, _sphere, 150)
+    _, best = run(GA(), BOX, sphere, 150)
     assert best < 1e-3
 
 
 def test_mixed_columns_are_searched_together():
     # the largest of 40 seeds was 2e-5
-    _, best = _run(GA(), MIXED, _mixed, 150)
+    _, best = run(GA(), MIXED, _mixed, 150)
     assert best < 1e-2
 
 
 def test_bits_are_found_one_by_one():
     space = Space(**{f"b{i}": Choice([0, 1]) for i in range(16)})
-    _, best = _run(GA(), space, lambda x: float((space.cells(x[None]) == 0).sum()), 80)
+    _, best = run(GA(), space, lambda x: float((space.cells(x[None]) == 0).sum()), 80)
     assert best == 0
 
 
 def test_an_open_column_is_searched_beyond_its_first_draws():
     space = Space(x=Real(), y=Real(0))
-    _, best = _run(GA(), space, lambda p: float((p[0] - 8) ** 2 + (p[1] - 5) ** 2), 200)
+    _, best = run(GA(), space, lambda p: float((p[0] - 8) ** 2 + (p[1] - 5) ** 2), 200)
     assert best < 1e-2  # the largest of 40 seeds was 8e-6
 
 
 def test_after_the_cost_has_moved_the_population_is_asked_again_beside_its_children():
     key, method = Key(0), GA()
-    state, _ = _run(method, BOX, _sphere, 5)
+    state, _ = run(method, BOX, sphere, 5)
     for turn in range(5, 9):  # and however often it moves, the population goes on
         question = method.ask(state, BOX, key.at(turn))
-        values = np.array([_sphere(x) for x in question.points]) + 100 * turn
+        values = np.array([sphere(x) for x in question.points]) + 100 * turn
         population = state.points.copy()
         P = len(population)
         if turn > 5:
             assert (question.points[P:] == population).all()
-        state = method.tell(state, BOX, question, _told(values, moved=True), key.at(turn))
+        state = method.tell(state, BOX, question, told(values, moved=True), key.at(turn))
         if turn > 5:
             assert (state.standings[:, 1] == np.sort(values)[:P]).all()
 
 
 def test_a_population_that_has_converged_starts_anew_and_larger():
     sizes: list[int] = []
-    _run(GA(population=6), BOX, lambda x: 1.0, 6, each=lambda state, _: sizes.append(len(state.points)))
+    run(GA(population=6), BOX, lambda x: 1.0, 6, each=lambda state, _: sizes.append(len(state.points)))
     assert sizes == [6, 6, 9, 9, 14, 14]
 
 

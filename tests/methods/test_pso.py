@@ -5,36 +5,15 @@ import math
 import numpy as np
 import pytest
 from scipy import stats
+from tests.methods.judging import run, sphere, told
 
 from eitherway.base.errors import MethodError
 from eitherway.base.keys import Key
-from eitherway.methods.protocol import Told
 from eitherway.methods.variables.pso import PSO, in_ball, topologies, unit_ball
 from eitherway.space.space import Space, as_space
 from eitherway.space.variables import Choice, Integer, Real
 
 BOX = as_space([(-5, 5)] * 4)
-
-
-def _told(values, **more) -> Told:
-    values = np.asarray(values, float)
-    return Told(values, np.isnan(values).astype(int), **more)
-
-
-def _run(method, space, cost, turns, seed=0, each=lambda state, question: None):
-    key, best = Key(seed), np.inf
-    state = method.init(space, key)
-    for turn in range(turns):
-        question = method.ask(state, space, key.at(turn))
-        values = np.array([cost(x) for x in question.points])
-        each(state, question)
-        best = min(best, np.nanmin(values))
-        state = method.tell(state, space, question, _told(values), key.at(turn))
-    return state, best
-
-
-def _sphere(x):
-    return float(((x - 0.3) ** 2).sum())
 
 
 def test_points_in_the_ball_have_a_uniform_distance_from_its_centre():
@@ -67,9 +46,9 @@ def test_one_flight_is_that_of_the_paper():
     state = method.init(BOX, key)
     for turn in range(6):
         question = method.ask(state, BOX, key.at(turn))
-        values = np.array([_sphere(x) for x in question.points])
+        values = np.array([sphere(x) for x in question.points])
         x, v = state.positions.copy(), state.velocities.copy()
-        state = method.tell(state, BOX, question, _told(values), key.at(turn))
+        state = method.tell(state, BOX, question, told(values), key.at(turn))
         best, value, c, w = state.bests, state.standings[:, 1], 0.5 + math.log(2), 1 / (2 * math.log(2))
         for i in range(12):
             j = min(np.flatnonzero(state.hears[:, i]), key=lambda j: value[j])
@@ -87,7 +66,7 @@ def test_a_particle_at_a_bound_turns_round_at_half_its_speed():
     key, method = Key(0), PSO(swarm=4)
     state = method.init(space, key)
     state.velocities[:] = [[9.0], [-9.0], [9.0], [-9.0]]
-    state = method.tell(state, space, method.ask(state, space, key), _told(np.arange(4.0)), key)
+    state = method.tell(state, space, method.ask(state, space, key), told(np.arange(4.0)), key)
     assert state.positions.ravel().tolist() == [1.0, 0.0, 1.0, 0.0]
     assert (np.sign(state.velocities.ravel()) == [-1, 1, -1, 1]).all()
     assert np.abs(state.velocities).ravel() == pytest.approx(0.5 * 9 * 0.7213, abs=0.6)
@@ -99,7 +78,7 @@ def test_who_hears_of_whom_is_drawn_anew_only_after_a_turn_without_improvement()
     for turn, improves in enumerate([True, True, True, False, True]):
         question = method.ask(state, BOX, key.at(turn))
         values = np.arange(10) + (-100.0 * turn if improves else 0.0)
-        state = method.tell(state, BOX, question, _told(values), key.at(turn))
+        state = method.tell(state, BOX, question, told(values), key.at(turn))
         hears.append(state.hears.copy())
     assert (hears[0] == hears[1]).all()
     assert (hears[1] == hears[2]).all()
@@ -108,29 +87,29 @@ def test_who_hears_of_whom_is_drawn_anew_only_after_a_turn_without_improvement()
 
 
 def test_a_failure_is_never_remembered():
-    state, _ = _run(PSO(), BOX, lambda x: math.nan if x[0] > 0.4 else _sphere(x), 30)
+    state, _ = run(PSO(), BOX, lambda x: math.nan if x[0] > 0.4 else sphere(x), 30)
     assert (state.bests[np.isfinite(state.standings[:, 1]), 0] <= 0.4).all()
     assert np.isfinite(state.standings).any()
 
 
 def test_it_finds_the_bottom_of_a_sphere():
     # the largest of 60 seeds was 2e-12
-    _, best = _run(PSO(), BOX, _sphere, 250)
+    _, best = run(PSO(), BOX, sphere, 250)
     assert best < 1e-8
 
 
 def test_after_the_cost_has_moved_the_bests_are_asked_again_beside_the_swarm():
     key, method = Key(0), PSO()
-    state, _ = _run(method, BOX, _sphere, 5)
+    state, _ = run(method, BOX, sphere, 5)
     for turn in range(5, 9):  # and however often it moves, the swarm flies on
         question = method.ask(state, BOX, key.at(turn))
-        values = np.array([_sphere(x) for x in question.points]) + 100 * turn
+        values = np.array([sphere(x) for x in question.points]) + 100 * turn
         bests, positions = state.bests.copy(), state.positions.copy()
         P = len(positions)
         assert (question.points[-P:] == positions).all()
         if turn > 5:
             assert (question.points[:P] == bests).all()
-        state = method.tell(state, BOX, question, _told(values, moved=True), key.at(turn))
+        state = method.tell(state, BOX, question, told(values, moved=True), key.at(turn))
         if turn > 5:
             assert (state.standings[:, 1] == np.minimum(values[:P], values[P:])).all()
         assert (state.positions != positions).any()
@@ -138,7 +117,7 @@ def test_after_the_cost_has_moved_the_bests_are_asked_again_beside_the_swarm():
 
 def test_a_swarm_that_has_converged_starts_anew_and_larger():
     sizes: list[int] = []
-    _run(PSO(swarm=6), BOX, lambda x: 1.0, 6, each=lambda state, _: sizes.append(len(state.bests)))
+    run(PSO(swarm=6), BOX, lambda x: 1.0, 6, each=lambda state, _: sizes.append(len(state.bests)))
     assert sizes == [6, 6, 9, 9, 14, 14]
 
 
@@ -150,7 +129,7 @@ def test_mixed_columns_are_searched_together():
         return (v["n"] - 13) ** 2 + 3.0 * (v["c"] != "c") + (v["x"] - 0.5) ** 2 + (np.log10(v["y"]) + 2) ** 2
 
     # the largest of 60 seeds was 6e-8
-    _, best = _run(PSO(), space, cost, 150)
+    _, best = run(PSO(), space, cost, 150)
     assert best < 1e-4
 
 
@@ -158,7 +137,7 @@ def test_one_option_is_as_near_as_another():
     space = Space(c=Choice(list(range(12))), x=Real(0, 1))
     bests: list[float] = []
     for wanted in (0, 5, 11):
-        _, best = _run(PSO(), space, lambda p, w=wanted: float(space.cells(p[None])[0, 0] != w) + abs(p[1] - 0.5), 60)
+        _, best = run(PSO(), space, lambda p, w=wanted: float(space.cells(p[None])[0, 0] != w) + abs(p[1] - 0.5), 60)
         bests.append(best)
     assert max(bests) < 0.01
 
