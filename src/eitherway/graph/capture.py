@@ -1,0 +1,192 @@
+"""Runs a module or a function once and keeps what it did."""
+
+from __future__ import annotations
+
+import functools
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._dispatch.python import enable_python_dispatcher
+from torch.utils import _pytree as pytree
+
+from eitherway.base.errors import ModelError
+from eitherway.graph.graph import Graph, Ref
+from eitherway.graph.record import Escapes, TrainingLevel
+from eitherway.graph.tape import Tape
+
+_alone = threading.Lock()
+
+
+def capture(f: Callable[..., Any], *args: Any, kwargs: dict[str, Any] | None = None, keep: bool = False) -> Graph:
+    """Runs f once on real tensors and returns what it did, operation by operation, at training level.
+
+    Nothing is left changed: inputs are copies, buffers and parameters that the run writes into are put back, modes and
+    random generators stay as they were. Python runs as it is, so branches and loops are followed as this run took them;
+    `Graph.notes` names what a repetition at other values could get wrong.
+
+    Args:
+        f: a module or a function of tensors.
+        args: its positional arguments; tensors in them, however nested, are the inputs of the graph.
+        kwargs: its keyword arguments, likewise.
+        keep: keep every intermediate tensor in `Value.tensor`, still attached to autograd's graph.
+
+    Raises:
+        ModelError: if f returns no tensor. Errors of f itself come through as they are.
+
+    >>> graph = capture(torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.ReLU()), torch.ones(4, 3))
+    >>> [(op.name, op.module) for op in graph.ops]
+    [('linear', '0'), ('relu', '1')]
+    >>> graph.values[graph.ops[0].inputs[1]].name
+    '0.weight'
+    """
+    tape = Tape()
+    level = TrainingLevel(tape)
+    for prefix, module in owners(f):
+        _name_contents(tape, level, prefix, module)
+    for name, tensor in _loose_tensors(f):
+        if id(tensor) not in tape.named:
+            tape.name(tensor, "constant", name)
+    names = _argument_names(args, kwargs or {})
+    leaves, spec = pytree.tree_flatten((tuple(args), kwargs or {}))
+    copies, inputs, held = list(leaves), [], list(leaves)
+    for i, leaf in enumerate(leaves):
+        if isinstance(leaf, Tensor):
+            copies[i] = leaf.detach().clone()
+            smooth = leaf.is_floating_point() or leaf.is_complex()
+            value = tape.value(copies[i], "input", names[i], depends=True, differentiable=smooth)
+            inputs.append(value.index)
+            held[i] = Ref(value.index)
+    given, named = pytree.tree_unflatten(copies, spec)
+    kept = [(copies[i], leaves[i]) for i in range(len(leaves)) if isinstance(leaves[i], Tensor)]
+    with _alone, _recording(level, f):
+        answer = f(*given, **named)
+    if not any(isinstance(leaf, Tensor) for leaf in pytree.tree_leaves(answer)):
+        raise ModelError(
+            f"{_title(f)} returned {type(answer).__name__} {str(answer)[:40]!r}, not a tensor, so there is nothing to "
+            "follow; return the tensor itself (without .item(), float() or .numpy())"
+        )
+    graph = tape.graph(inputs, pytree.tree_unflatten(held, spec), answer, keep=keep)
+    for copy, original in kept:  # a run that wrote into its input is described by what it was given
+        index = next(i for i in graph.inputs if graph.values[i].tensor is copy)
+        if index in graph.written or any(note.kind == "input written" for note in graph.notes):
+            graph.values[index].tensor = original.detach().clone()
+    return graph
+
+
+@contextmanager
+def _recording(level: TrainingLevel, f: Callable[..., Any]) -> Iterator[None]:
+    """Everything that must stand while the run is recorded, and be gone afterwards."""
+    modules = [module for _, owner in owners(f) for module in owner.modules()]
+    buffers = [(b, b.detach().clone()) for m in modules if m.training for b in m.buffers(recurse=False)]
+    original = torch.autograd.Function.apply.__func__
+    fast = torch.backends.mha.get_fastpath_enabled()
+    level.top = sys._getframe(2)
+
+    def apply(cls: Any, *args: Any, **kwargs: Any) -> Any:
+        return level.apply(cls, original, args, kwargs)
+
+    with ExitStack() as stack:
+        stack.enter_context(torch.random.fork_rng(devices=[]))
+        stack.enter_context(torch.enable_grad())
+        if hasattr(torch.compiler, "set_stance"):
+            stack.enter_context(torch.compiler.set_stance("force_eager"))
+        entered = nn.modules.module.register_module_forward_pre_hook(level.enter)
+        left = nn.modules.module.register_module_forward_hook(level.leave, always_call=True)
+        stack.callback(entered.remove)
+        stack.callback(left.remove)
+        torch.backends.mha.set_fastpath_enabled(False)
+        stack.callback(torch.backends.mha.set_fastpath_enabled, fast)
+        torch.autograd.Function.apply = classmethod(apply)  # type: ignore[method-assign]
+        stack.callback(setattr, torch.autograd.Function, "apply", classmethod(original))
+        stack.callback(_put_back, level.tape, buffers)
+        stack.enter_context(enable_python_dispatcher())
+        stack.enter_context(level)
+        stack.enter_context(Escapes(level))
+        yield
+
+
+def _put_back(tape: Tape, buffers: list[tuple[Tensor, Tensor]]) -> None:
+    with torch.no_grad():
+        for tensor, before in (*buffers, *tape.originals):
+            if tensor.shape == before.shape:
+                tensor.detach().copy_(before)
+
+
+def owners(f: Callable[..., Any]) -> list[tuple[str, nn.Module]]:
+    """The modules a callable reaches by itself, with the names it knows them by: "" for a module that is the callable.
+
+    >>> net = torch.nn.Linear(2, 2)
+    >>> [name for name, _ in owners(lambda x: net(x).sum())]
+    ['net']
+    """
+    return [(name, thing) for name, thing in _reached(f) if isinstance(thing, nn.Module)]
+
+
+def _loose_tensors(f: Callable[..., Any]) -> list[tuple[str, Tensor]]:
+    return [(name, thing) for name, thing in _reached(f) if isinstance(thing, Tensor)]
+
+
+def _reached(f: Any, depth: int = 0) -> Iterator[tuple[str, Any]]:
+    """Modules and tensors in a callable's closure, defaults, globals it names, bound object or partial arguments."""
+    if isinstance(f, nn.Module):
+        yield "", f
+        return
+    if depth > 4:
+        return
+    if isinstance(f, functools.partial):
+        yield from _reached(f.func, depth + 1)
+        things = {**{f"argument {i}": a for i, a in enumerate(f.args)}, **f.keywords}
+    else:
+        bound = getattr(f, "__self__", None)
+        if isinstance(bound, nn.Module):
+            yield "", bound
+        code = getattr(f, "__code__", None)
+        if code is None:
+            return
+        cells = getattr(f, "__closure__", None) or ()
+        things = {n: c.cell_contents for n, c in zip(code.co_freevars, cells) if not _empty(c)}
+        outside = getattr(f, "__globals__", {})
+        things = {**{n: outside[n] for n in code.co_names if n in outside}, **things}
+        if bound is not None and not isinstance(bound, nn.Module):
+            things = {**getattr(bound, "__dict__", {}), **things}
+    for name, thing in things.items():
+        if isinstance(thing, (nn.Module, Tensor)):
+            yield name, thing
+        elif callable(thing) and (hasattr(thing, "__closure__") or isinstance(thing, functools.partial)):
+            yield from _reached(thing, depth + 1)
+
+
+def _empty(cell: Any) -> bool:
+    try:
+        cell.cell_contents  # noqa: B018 - asked for its error alone
+    except ValueError:
+        return True
+    return False
+
+
+def _name_contents(tape: Tape, level: TrainingLevel, prefix: str, module: nn.Module) -> None:
+    dot = f"{prefix}." if prefix else ""
+    for name, part in module.named_modules():
+        level.names.setdefault(id(part), f"{dot}{name}" if name else prefix)
+    for name, parameter in module.named_parameters(remove_duplicate=False):
+        tape.name(parameter, "parameter", f"{dot}{name}")
+    for name, buffer in module.named_buffers(remove_duplicate=False):
+        tape.name(buffer, "buffer", f"{dot}{name}")
+
+
+def _argument_names(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[str]:
+    """A name for each leaf of the arguments: x, or x[0] and x[1], and keywords by their own."""
+    heads = [f"x[{i}]" if len(args) > 1 else "x" for i in range(len(args))]
+    names = []
+    for head, given in (*zip(heads, args), *kwargs.items()):
+        names += [head + pytree.keystr(path) for path, _ in pytree.tree_flatten_with_path(given)[0]]
+    return names
+
+
+def _title(f: Callable[..., Any]) -> str:
+    return type(f).__name__ if isinstance(f, nn.Module) else getattr(f, "__name__", repr(f))

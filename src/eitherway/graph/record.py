@@ -1,0 +1,234 @@
+"""The two modes that record a run: at training level, above autograd, and at the level of aten, below it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._C._functorch import is_functorch_wrapped_tensor  # pyright: ignore[reportMissingImports]
+from torch._subclasses.schema_check_mode import SchemaCheckMode
+from torch.overrides import TorchFunctionMode
+from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from eitherway.graph.graph import Graph, Op, Ref, substitute
+from eitherway.graph.replay import Replay
+from eitherway.graph.tape import Tape, written_by
+
+_LIBRARIES = (os.path.dirname(torch.__file__) + os.sep, os.path.dirname(os.path.dirname(__file__)) + os.sep)
+_DATA = torch.Tensor.data
+_ESCAPES = {"numpy", "tolist", "__array__", "__dlpack__"}
+_SEEDED = torch.Tag.nondeterministic_seeded
+
+
+class TrainingLevel(SchemaCheckMode):
+    """Records every operation as it was written, before autograd takes it apart.
+
+    torch lets three kinds of modes stand above autograd; of these `SchemaCheckMode` leaves the tensors as they are,
+    which is why it is the parent here. None of its own behaviour is used.
+    """
+
+    def __init__(self, tape: Tape):
+        TorchDispatchMode.__init__(self, _dispatch_key=torch._C.DispatchKey.PreDispatch)
+        self.tape = tape
+        self.path: list[tuple[str, str]] = [("", "")]
+        self.names: dict[int, str] = {}
+        self.paused = 0
+        self.top: FrameType | None = None
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if self.paused:
+            return func(*args, **kwargs)
+        tape = self.tape
+        if any(map(_wrapped, pytree.tree_leaves((args, kwargs)))):
+            tape.note("opaque", f"a transform of torch.func runs inside ({self.place()})")
+            return func(*args, **kwargs)
+        for tensor in written_by(func, args, kwargs):
+            self._remember(tensor)
+        seeded = _SEEDED in func.tags
+        before = torch.get_rng_state() if seeded else None
+        answer = func(*args, **kwargs)
+        random = before is not None and not torch.equal(before, torch.get_rng_state())
+        if not func._schema.is_mutable and tape.identical(args, kwargs, answer):
+            return answer
+        module, kind = self.path[-1]
+        tape.add(
+            func, args, kwargs, answer,
+            module=module, module_class=kind, where=self.where(), cut=not torch.is_grad_enabled(), random=random,
+        )  # fmt: skip
+        return answer
+
+    def _remember(self, tensor: Tensor) -> None:
+        """Keeps what an outside tensor held before it is written into for the first time."""
+        tape = self.tape
+        value = tape.find(tensor)
+        if value.kind in ("parameter", "buffer", "constant") and all(t is not tensor for t, _ in tape.originals):
+            tape.originals.append((tensor, tensor.detach().clone()))
+
+    def where(self) -> str:
+        """The nearest line of the user's own code."""
+        frame = sys._getframe(1)
+        while frame is not None and frame is not self.top:
+            name = frame.f_code.co_filename
+            if not name.startswith(_LIBRARIES) and not name.startswith("<frozen"):
+                return f"{os.path.basename(name)}:{frame.f_lineno}"
+            frame = frame.f_back
+        return ""
+
+    def place(self) -> str:
+        """The line, or else the module, or else what there is to say."""
+        return self.where() or self.path[-1][0] or "in the function itself"
+
+    @contextmanager
+    def pause(self) -> Iterator[None]:
+        """Inside, what runs is not recorded."""
+        self.paused += 1
+        try:
+            yield
+        finally:
+            self.paused -= 1
+
+    # what modules tell ---------------------------------------------------------------------------------------------
+
+    def enter(self, module: nn.Module, args: Any) -> None:
+        self.path.append((self.names.get(id(module), self.path[-1][0]), type(module).__name__))
+
+    def leave(self, module: nn.Module, args: Any, answer: Any) -> None:
+        if len(self.path) > 1:
+            self.path.pop()
+
+    # hand-written functions ----------------------------------------------------------------------------------------
+
+    def apply(self, cls: Any, original: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """One hand-written `autograd.Function` as one operation: what it does inside is its own affair."""
+        if self.paused:
+            return original(cls, *args, **kwargs)
+        for leaf in pytree.tree_leaves((args, kwargs)):
+            if isinstance(leaf, Tensor):
+                self.tape.find(leaf)
+        with self.pause():
+            before = torch.get_rng_state()
+            answer = original(cls, *args, **kwargs)
+            random = not torch.equal(before, torch.get_rng_state())
+        module, kind = self.path[-1]
+        self.tape.add(
+            Handwritten(cls), args, kwargs, answer,
+            module=module, module_class=kind, where=self.where(), cut=not torch.is_grad_enabled(), custom=True,
+            random=random, name=cls.__name__,
+        )  # fmt: skip
+        return answer
+
+
+class Handwritten:
+    """A hand-written `autograd.Function` as something to call, whatever its `apply` is at the time."""
+
+    def __init__(self, function: type[torch.autograd.Function]):
+        self.function = function
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.function.apply(*args, **kwargs)
+
+
+class Escapes(TorchFunctionMode):
+    """Notices what no dispatcher tells: `.data`, and content that leaves torch for NumPy or a list."""
+
+    def __init__(self, level: TrainingLevel):
+        self.level = level
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        name, level = getattr(func, "__name__", ""), self.level
+        if level.paused or not args or not isinstance(args[0], Tensor):
+            return func(*args, **(kwargs or {}))
+        if name in _ESCAPES and level.tape.find(args[0]).depends:
+            level.tape.note("opaque", f"Tensor.{name} takes values out of torch ({level.place()})")
+        descriptor = getattr(func, "__self__", None)
+        if descriptor is _DATA and name == "__set__":
+            level.tape.note("opaque", f"a tensor's .data is replaced ({level.place()})")
+        answer = func(*args, **(kwargs or {}))
+        if descriptor is _DATA and name == "__get__":
+            module, kind = level.path[-1]
+            level.tape.add(
+                torch.ops.aten.detach.default, args[:1], {}, answer,
+                module=module, module_class=kind, where=level.where(), cut=True, name="data",
+            )  # fmt: skip
+        return answer
+
+
+class AtenLevel(TorchDispatchMode):
+    """Records what a captured run does below autograd, one operation of it after the other."""
+
+    def __init__(self, tape: Tape):
+        super().__init__()
+        self.tape = tape
+        self.op: Op | None = None
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        kwargs, op = kwargs or {}, self.op
+        assert op is not None
+        answer = func(*args, **kwargs)
+        if func._schema.is_mutable or not self.tape.identical(args, kwargs, answer):
+            self.tape.add(
+                func, args, kwargs, answer,
+                module=op.module, module_class=op.module_class, where=op.where, cut=op.cut, random=op.random,
+                parent=op.index,
+            )  # fmt: skip
+        return answer
+
+    @classmethod
+    def run(cls, graph: Graph, replay: Replay) -> Graph:
+        """The graph's operations taken apart, on the inputs it was captured with."""
+        tape, env, inputs = Tape("aten"), {}, []
+        for value in graph.values:
+            if value.kind != "result" and value.tensor is not None:
+                tensor = value.tensor
+                if value.index in graph.written:
+                    tensor = tensor.detach().clone()
+                env[value.index] = tensor
+                if value.kind == "input":
+                    made = tape.value(tensor, "input", value.name, depends=True, differentiable=value.differentiable)
+                    inputs.append((graph.inputs.index(value.index), made.index))
+                else:
+                    tape.name(tensor, value.kind, value.name)
+        mode = cls(tape)
+        with ExitStack() as stack:
+            stack.enter_context(torch.no_grad())
+            stack.enter_context(plain_kernels())
+            stack.enter_context(torch.random.fork_rng(devices=[]))
+            for op in graph.ops:
+                mode.op = op
+                args, kwargs = substitute(list(op.args), env.__getitem__), substitute(op.kwargs, env.__getitem__)
+                with mode:
+                    answer = op.target(*args, **kwargs)
+                if type(op.structure) is Ref:
+                    env[op.outputs[0]] = answer
+                else:
+                    env.update(zip(op.outputs, (t for t in pytree.tree_leaves(answer) if isinstance(t, Tensor))))
+        answer = substitute(graph.answer, env.__getitem__)
+        return tape.graph([i for _, i in sorted(inputs)], graph.arguments, answer, keep=True)
+
+
+@contextmanager
+def plain_kernels() -> Iterator[None]:
+    """Inside, attention and recurrent cells run as the products and sums they are, not as one closed kernel."""
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    fast, onednn = torch.backends.mha.get_fastpath_enabled(), torch._C._get_mkldnn_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    torch._C._set_mkldnn_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+        torch._C._set_mkldnn_enabled(onednn)
+
+
+def _wrapped(leaf: Any) -> bool:
+    return isinstance(leaf, Tensor) and is_functorch_wrapped_tensor(leaf)
