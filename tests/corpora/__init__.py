@@ -55,4 +55,4 @@ def settle(module: nn.Module, g: torch.Generator) -> nn.Module:
 
 def normal(g: torch.Generator, *shape: int, dtype: torch.dtype = torch.float64) -> Tensor:
     """Standard normal numbers of this shape, drawn from `g`."""
-    return torch.randn(*shape, generator=g, dtype=dtype)
+    return torch.randn(shape, generator=g, dtype=dtype)
