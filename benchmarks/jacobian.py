@@ -30,7 +30,7 @@ PARTS = ("prepared", "first", "memory")
 BUDGET = "200MB"
 BYTES = 200e6
 FINAL = 1.7
-"""Ways slower than this times the fastest way, in a first turn, have no more turns: forward mode is up to 130 x."""
+"""Ways slower than this times the fastest, in a first turn, have no more turns."""
 FLOOR = 0.95
 TARGETS = {
     "autoencoder 784-256-16-256-784, B8": 12.0,
@@ -102,23 +102,11 @@ def unprepared(f: Function, x: Tensor, batched: bool, **options: Any) -> Tensor:
     return ew.jacobian(f, x, batched=batched, **options)
 
 
-def rivals(module: nn.Module, x: Tensor, batched: bool) -> dict[str, Callable[[], Tensor]]:
-    """Name of a way of torch's -> the call."""
-    f = frozen(module)
-
-    def call(way: torch_ways.Way) -> Callable[[], Tensor]:
-        return lambda: way(f, x, None)
-
-    return {name: call(way) for name, way in torch_ways.ways(batched).items()}
-
-
 def prepared(network: Network, batched: bool, repeats: int, ours: bool) -> dict[str, Any]:
     """One row: times of torch's ways and of ours, and the errors in both precisions."""
     module, x = case(network, batched)
-    ways = rivals(module, x, batched)
-    trial = {name: times.best for name, times in interleaved(ways, 1).items()}
-    least = min(trial.values())
-    calls: dict[str, Callable[[], object]] = {n: ways[n] for n, taken in trial.items() if taken <= FINAL * least}
+    kept, trial = torch_ways.shortlist(frozen(module), x, batched, FINAL)
+    calls: dict[str, Callable[[], object]] = {**kept}
     row: dict[str, Any] = {"network": network.name, "batched": batched, "trial": trial, "errors": {}}
     if ours:
         plan = plan_of(module, x, batched)

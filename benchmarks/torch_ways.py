@@ -16,6 +16,8 @@ from torch import Tensor
 from torch.autograd.functional import jacobian
 from torch.func import jacfwd, jacrev, jvp, vjp, vmap
 
+from benchmarks.timing import interleaved
+
 Function = Callable[[Tensor], Tensor]
 Way = Callable[[Function, Tensor, int | None], Tensor]
 """(f, x, chunk) -> the Jacobian; chunk: how many rows, columns or samples at a time, None for all."""
@@ -46,7 +48,7 @@ def single_jacfwd(f: Function, x: Tensor, chunk: int | None = None) -> Tensor:
 @torch.no_grad()
 def single_vjp(f: Function, x: Tensor, chunk: int | None = None) -> Tensor:
     """One `vjp`, pulled back under `vmap` from each row of the identity."""
-    y, pull = vjp(f, x)
+    y, pull = vjp(f, x)[:2]
     rows = torch.eye(y.numel(), dtype=y.dtype, device=y.device).view(-1, *y.shape)
     return _flat(vmap(lambda row: pull(row)[0], chunk_size=chunk)(rows), y.numel(), x.numel())
 
@@ -113,7 +115,7 @@ def batched_sum(f: Function, x: Tensor, chunk: int | None = None) -> Tensor:
 @torch.no_grad()
 def batched_vjp(f: Function, x: Tensor, chunk: int | None = None) -> Tensor:
     """One `vjp` of the batch, pulled back under `vmap` from row i of all samples at once; chunks are of rows."""
-    y, pull = vjp(f, x)
+    y, pull = vjp(f, x)[:2]
     p = y[0].numel()
     rows = torch.eye(p, dtype=y.dtype, device=y.device).view(p, *y.shape[1:])
     J = vmap(lambda row: pull(row.expand_as(y))[0], chunk_size=chunk)(rows)  # (p, B, *in)
@@ -157,6 +159,32 @@ BATCHED: dict[str, Way] = {
 def ways(batched: bool) -> dict[str, Way]:
     """Name -> way; of a batch, or of one input."""
     return BATCHED if batched else SINGLE
+
+
+def shortlist(f: Function, x: Tensor, batched: bool, within: float) -> tuple[dict[str, Callable[[], Tensor]], dict]:
+    """The ways worth many turns, after one turn of each.
+
+    Args:
+        within: ways slower than this times the fastest are left out; forward mode may be 130 x slower.
+
+    Returns:
+        Name -> call of those that are left, and name -> seconds, or what torch said, of all of them.
+    """
+
+    def call(way: Way) -> Callable[[], Tensor]:
+        return lambda: way(f, x, None)
+
+    calls, said = {}, {}
+    for name, way in ways(batched).items():
+        try:
+            call(way)()
+        except (RuntimeError, ValueError) as problem:
+            said[name] = str(problem)
+        else:
+            calls[name] = call(way)
+    taken = {name: times.best for name, times in interleaved(calls, 1).items()}
+    least = min(taken.values())
+    return {name: calls[name] for name in calls if taken[name] <= within * least}, taken | said
 
 
 def reference(f: Function, x: Tensor, batched: bool) -> Tensor:
