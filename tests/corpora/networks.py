@@ -49,25 +49,45 @@ def linear_runs() -> nn.Sequential:
 
 def conv_classifier() -> nn.Sequential:
     return nn.Sequential(
-        *(nn.Conv2d(1, 16, 3, stride=2, padding=1), nn.BatchNorm2d(16), nn.ReLU()),
-        *(nn.Conv2d(16, 32, 3, stride=2, padding=1), nn.BatchNorm2d(32), nn.ReLU()),
-        *(nn.Flatten(), nn.Linear(32 * 7 * 7, 10)),
+        nn.Conv2d(1, 16, 3, stride=2, padding=1),
+        nn.BatchNorm2d(16),
+        nn.ReLU(),
+        nn.Conv2d(16, 32, 3, stride=2, padding=1),
+        nn.BatchNorm2d(32),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(32 * 7 * 7, 10),
     )
 
 
 def conv_autoencoder() -> nn.Sequential:
     return nn.Sequential(
-        *(nn.Conv2d(1, 8, 3, stride=2, padding=1), nn.ReLU(), nn.Conv2d(8, 16, 3, stride=2, padding=1), nn.ReLU()),
-        *(nn.Flatten(), nn.Linear(256, 8), nn.Linear(8, 256), nn.ReLU(), nn.Unflatten(1, (16, 4, 4))),
-        *(nn.ConvTranspose2d(16, 8, 4, stride=2, padding=1), nn.ReLU()),
+        nn.Conv2d(1, 8, 3, stride=2, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(8, 16, 3, stride=2, padding=1),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(256, 8),
+        nn.Linear(8, 256),
+        nn.ReLU(),
+        nn.Unflatten(1, (16, 4, 4)),
+        nn.ConvTranspose2d(16, 8, 4, stride=2, padding=1),
+        nn.ReLU(),
         nn.ConvTranspose2d(8, 1, 4, stride=2, padding=1),
     )
 
 
 def layer_norm_mlp() -> nn.Sequential:
     return nn.Sequential(
-        *(nn.Linear(256, 256), nn.LayerNorm(256), nn.GELU(), nn.Linear(256, 16), nn.GELU()),
-        *(nn.Linear(16, 256), nn.LayerNorm(256), nn.GELU(), nn.Linear(256, 256)),
+        nn.Linear(256, 256),
+        nn.LayerNorm(256),
+        nn.GELU(),
+        nn.Linear(256, 16),
+        nn.GELU(),
+        nn.Linear(16, 256),
+        nn.LayerNorm(256),
+        nn.GELU(),
+        nn.Linear(256, 256),
     )
 
 
@@ -209,16 +229,29 @@ def regular() -> nn.Sequential:
 
 def resnet() -> nn.Sequential:
     return nn.Sequential(
-        *(nn.Conv2d(3, 16, 3, 1, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU()),
-        *(Block(16, 16), Block(16, 32, 2), Block(32, 64, 2)),
-        *(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10)),
+        nn.Conv2d(3, 16, 3, 1, 1, bias=False),
+        nn.BatchNorm2d(16),
+        nn.ReLU(),
+        Block(16, 16),
+        Block(16, 32, 2),
+        Block(32, 64, 2),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(64, 10),
     )
 
 
 def repvgg() -> nn.Sequential:
     return nn.Sequential(
-        *(RepVGG(3, 16), RepVGG(16, 16), RepVGG(16, 32, 2), RepVGG(32, 32), RepVGG(32, 64, 2), RepVGG(64, 64)),
-        *(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10)),
+        RepVGG(3, 16),
+        RepVGG(16, 16),
+        RepVGG(16, 32, 2),
+        RepVGG(32, 32),
+        RepVGG(32, 64, 2),
+        RepVGG(64, 64),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(64, 10),
     )
 
 
@@ -230,10 +263,16 @@ def stacked_convs() -> nn.Sequential:
 
 def mobilenet() -> nn.Sequential:
     return nn.Sequential(
-        *(nn.Conv2d(24, 144, 1, bias=False), nn.BatchNorm2d(144), nn.ReLU6()),
-        *(nn.Conv2d(144, 144, 3, 1, 1, groups=144, bias=False), nn.BatchNorm2d(144), nn.ReLU6()),
-        *(nn.Conv2d(144, 24, 1, bias=False), nn.BatchNorm2d(24)),
-        *(nn.Conv2d(24, 144, 1, bias=False), nn.BatchNorm2d(144)),
+        nn.Conv2d(24, 144, 1, bias=False),
+        nn.BatchNorm2d(144),
+        nn.ReLU6(),
+        nn.Conv2d(144, 144, 3, 1, 1, groups=144, bias=False),
+        nn.BatchNorm2d(144),
+        nn.ReLU6(),
+        nn.Conv2d(144, 24, 1, bias=False),
+        nn.BatchNorm2d(24),
+        nn.Conv2d(24, 144, 1, bias=False),
+        nn.BatchNorm2d(144),
     )
 
 
@@ -261,8 +300,12 @@ FUSING: tuple[Network, ...] = (
         256,
         (64,),
         lambda: nn.Sequential(
-            *(nn.Linear(64, 1024), nn.BatchNorm1d(1024), nn.Linear(1024, 64), nn.ReLU()),
-            *(nn.Linear(64, 1024), nn.Linear(1024, 64)),
+            nn.Linear(64, 1024),
+            nn.BatchNorm1d(1024),
+            nn.Linear(1024, 64),
+            nn.ReLU(),
+            nn.Linear(64, 1024),
+            nn.Linear(1024, 64),
         ),
         "twice, ReLU between, BN in the first",
         layers=(4, 2),
@@ -296,7 +339,11 @@ FUSING: tuple[Network, ...] = (
         8,
         (8, 32, 32),
         lambda: nn.Sequential(
-            *(nn.BatchNorm2d(8), nn.Conv2d(8, 16, 3), nn.ReLU(), nn.Conv2d(16, 16, 3), nn.ReLU()),
+            nn.BatchNorm2d(8),
+            nn.Conv2d(8, 16, 3),
+            nn.ReLU(),
+            nn.Conv2d(16, 16, 3),
+            nn.ReLU(),
         ),
         "channels 8-16-16, images 32x32",
         layers=(2, 2),
