@@ -1,0 +1,70 @@
+"""Whether the samples of a batch are apart: no sample's output reads another sample's input."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from eitherway.base.errors import ModelError
+from eitherway.calculus.jacobian.check import first_wrong, function_of
+from eitherway.calculus.jacobian.ways import Function
+from eitherway.graph import Graph
+
+_NORMS = ("batch_norm", "instance_norm")
+
+
+def must_be_apart(f: Function, graph: Graph | None, x: Tensor) -> None:
+    """Pulls back from every second sample: the others must stay at exactly zero.
+
+    Args:
+        f: of a batch, (B, ...) -> (B, ...).
+        graph: its run at x, to name the operation that mixes samples.
+
+    Raises:
+        ModelError: if samples touch each other.
+    """
+    if len(x) > 1 and _touch(f, x):
+        raise ModelError(
+            f"samples of the batch touch each other{_mixer(graph, x)}, so no sample has a Jacobian of its own; call "
+            ".eval() on the model if a norm does it, or take the whole with batched=False"
+        )
+
+
+def _touch(f: Function, x: Tensor) -> bool:
+    leaf = x.detach().clone().requires_grad_()
+    with torch.enable_grad():
+        y = f(leaf)
+    if not y.requires_grad:
+        return False
+    weights = torch.randn(y.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(y)
+    for odd in (0, 1):
+        some = weights.clone()
+        some[1 - odd :: 2] = 0
+        (found,) = torch.autograd.grad(y, leaf, some, allow_unused=True, retain_graph=True)
+        if found is not None and bool(found[1 - odd :: 2].any()):
+            return True
+    return False
+
+
+def _mixer(graph: Graph | None, x: Tensor) -> str:
+    """The operation that mixes samples, if the graph tells."""
+    if graph is None or graph.opaque:
+        return ""
+    for op in graph.ops:
+        if op.name in _NORMS and True in op.args:
+            return f" ({op.label}, in training mode)"
+    found = first_wrong(graph, lambda part: _mixes(part, x))
+    return f" ({found.label})" if found else ""
+
+
+def _mixes(graph: Graph, x: Tensor) -> bool:
+    """Whether the first block of a value, as many rows as a sample has, reads other samples than the first."""
+    leaf = x.detach().clone().requires_grad_()
+    with torch.enable_grad():
+        y = function_of(graph)(leaf)
+    if y.ndim == 0 or len(y) % len(x):
+        return True
+    weights = torch.ones_like(y)
+    weights[len(y) // len(x) :] = 0
+    (found,) = torch.autograd.grad(y, leaf, weights, allow_unused=True)
+    return found is not None and bool(found[1:].any())

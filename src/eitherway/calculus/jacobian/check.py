@@ -1,0 +1,154 @@
+"""The first call checks itself: one product forwards, one backwards, and one difference of values."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+from torch.func import jvp
+
+from eitherway.base.errors import ModelError
+from eitherway.graph import Graph, Op, Replay
+
+Function = Callable[[Tensor], Tensor]
+
+
+class JacobianWarning(UserWarning):
+    """A Jacobian is what was asked for, but not by the way that was planned, or not what the values do."""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A random direction at a point, and how torch's two modes and the values answer to it.
+
+    Args:
+        u: (q,) direction in the inputs.
+        w: (p,) weights of the outputs.
+        along: (p,) J u by torch's forward mode; None where an operation has none.
+        across: (q,) w J by torch's reverse mode.
+        slope: w J u by differences of values.
+        doubt: how far `slope` itself may be off.
+    """
+
+    u: Tensor
+    w: Tensor
+    along: Tensor | None
+    across: Tensor
+    slope: float
+    doubt: float
+
+
+def probe(f: Function, x: Tensor, seed: int = 0) -> Probe:
+    """Looks at f along one random direction.
+
+    Args:
+        f: of one tensor, deterministic.
+        x: the point; not written into.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    u = torch.randn(x.shape, generator=generator, dtype=torch.float64).to(x)
+    leaf = x.detach().clone().requires_grad_()
+    with torch.enable_grad():
+        y = f(leaf)
+    w = torch.randn(y.shape, generator=generator, dtype=torch.float64).to(y)
+    across = torch.zeros_like(x)
+    if y.requires_grad:
+        (found,) = torch.autograd.grad(y, leaf, w, allow_unused=True)
+        across = across if found is None else found
+    slope, doubt = differences(f, x.detach(), u, w, y.detach(), float((across * u).sum()))
+    return Probe(u.flatten(), w.flatten(), _along(f, x, u), across.flatten().detach(), slope, doubt)
+
+
+def _along(f: Function, x: Tensor, u: Tensor) -> Tensor | None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            with torch.no_grad():
+                return jvp(f, (x.detach().clone(),), (u,))[1].flatten()
+        except (RuntimeError, NotImplementedError):
+            return None  # a hand-written Function without a forward rule, an operation without one
+
+
+def differences(f: Function, x: Tensor, u: Tensor, w: Tensor, y: Tensor, expected: float) -> tuple[float, float]:
+    """w J u by central differences, and how far that may be off.
+
+    A second, four times longer step is taken only where the first does not confirm what is expected: how far apart the
+    two are says how much a kink, a jump or noise matters.
+    """
+    largest = max(float(x.abs().max()) if x.numel() else 0.0, 1.0)
+    h = torch.finfo(x.dtype).eps ** (1 / 3) * largest
+    noise = 8 * torch.finfo(y.dtype).eps * float((w * y).abs().sum()) / h
+    near = _difference(f, x, u, w, h)
+    if abs(near - expected) <= 0.02 * abs(expected) + noise:
+        return near, noise
+    return near, noise + 2 * abs(near - _difference(f, x, u, w, 4 * h))
+
+
+def _difference(f: Function, x: Tensor, u: Tensor, w: Tensor, h: float) -> float:
+    with torch.no_grad():
+        return float(((f(x + h * u) - f(x - h * u)) * w).double().sum() / (2 * h))
+
+
+def agree(found: Tensor, expected: Tensor, size: int, doubt: Tensor | float = 0.0) -> bool:
+    """Whether two results of the same sum of products differ by rounding alone.
+
+    Args:
+        size: terms of the sum; rounding grows with its square root.
+        doubt: what `expected` may be off by.
+    """
+    scale = expected.abs().max() if expected.numel() else torch.zeros(())
+    slack = 200 * torch.finfo(found.dtype).eps * max(size, 4) ** 0.5 * scale + torch.finfo(found.dtype).tiny
+    return bool(((found - expected).abs() <= slack + doubt).all())
+
+
+def values_disagree(derivative: float, seen: Probe) -> bool:
+    """Whether w J u is not what the values do: off by more than a twentieth and more than can be doubted."""
+    scale = max(abs(derivative), abs(seen.slope))
+    return not abs(derivative - seen.slope) <= 0.05 * scale + 3 * seen.doubt
+
+
+def first_wrong(graph: Graph, wrong: Callable[[Graph], bool]) -> Op | None:
+    """The first operation up to which a derivative goes wrong: the graph is cut after each that matters, by halves.
+
+    Args:
+        wrong: judges the graph that ends at a value.
+    """
+    steps = [op for op in graph.ops if op.index in graph.needed and _one_real(graph, op)]
+    steps = [op for op in steps if any(graph.values[i].depends for i in op.inputs)]
+    if not steps or graph.opaque:
+        return None
+    low, high = 0, len(steps) - 1
+    while low < high:
+        middle = (low + high) // 2
+        if _judged(graph, steps[middle], wrong):
+            high = middle
+        else:
+            low = middle + 1
+    return steps[low] if _judged(graph, steps[low], wrong) else None
+
+
+def _judged(graph: Graph, op: Op, wrong: Callable[[Graph], bool]) -> bool:
+    try:
+        return wrong(ending_at(graph, op))
+    except (ModelError, RuntimeError):
+        return False
+
+
+def ending_at(graph: Graph, op: Op) -> Graph:
+    """The same graph with that operation's first tensor as its only output."""
+    from eitherway.graph.graph import Ref
+
+    return replace(graph, outputs=[op.outputs[0]], answer=Ref(op.outputs[0]))
+
+
+def function_of(graph: Graph) -> Function:
+    """The captured run as a function of its one input."""
+    run, out = Replay(graph), graph.outputs[0]
+    return lambda x: run(x)[out]
+
+
+def _one_real(graph: Graph, op: Op) -> bool:
+    return bool(op.outputs) and graph.values[op.outputs[0]].dtype.is_floating_point

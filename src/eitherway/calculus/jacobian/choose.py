@@ -1,0 +1,212 @@
+"""Which way to a Jacobian: the ways that are open, what each is expected to take, and a race where it is close."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from eitherway.base.errors import ModelError
+from eitherway.calculus.chain import prepare as prepare_chain
+from eitherway.calculus.cost import Cost
+from eitherway.calculus.jacobian.memory import as_text
+from eitherway.calculus.jacobian.ways import Forward, Function, Reverse, Way, largest, work
+from eitherway.calculus.sparse import prepare as prepare_sparse
+from eitherway.graph import Graph
+
+Mode = Literal["auto", "chain", "sparse", "reverse", "forward"]
+MODES: tuple[str, ...] = get_args(Mode)
+CLOSE = 4.0
+"""Ways predicted within this factor of the best are timed: predictions are off by up to 3 (measured on 11 networks)."""
+SMALL = 64 * 64
+"""Below so many entries a dense answer costs little more than a single product, so nothing is looked for in it."""
+
+
+@dataclass
+class Choice:
+    """The way that was chosen, and the others with what spoke against them."""
+
+    way: Way
+    why: str
+    predicted: dict[str, Cost] = field(default_factory=dict)
+    timed: dict[str, float] = field(default_factory=dict)
+    """Seconds, the best of a few calls."""
+    refused: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """`rows` outputs and `columns` inputs, of one sample where `batch` is not None."""
+
+    rows: int
+    columns: int
+    batch: int | None
+
+
+class Sparse:
+    """The sparse way for whoever wants a dense answer."""
+
+    name = "sparse"
+
+    def __init__(self, compressed):
+        self.compressed, self.cost = compressed, compressed.cost
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self.compressed.dense(x)
+
+
+def choose(
+    f: Function, graph: Graph | None, x: Tensor, sizes: Sizes, *, mode: Mode, memory: int | None, race: bool
+) -> Choice:
+    """Chooses the way for functions like this one at points like this.
+
+    Args:
+        f: of one tensor.
+        graph: its run at x; None where it could not be captured.
+        mode: "auto", or the one way that is wanted.
+        memory: bytes that a call may take, or None.
+        race: time the ways that come close, a few calls each.
+
+    Raises:
+        ModelError: if the one way that was asked for is closed, with its reason.
+    """
+    made, refused = {}, {}
+    for name, make in _makers(f, graph, x, sizes, mode, memory).items():
+        try:
+            made[name] = make()
+        except ModelError as error:
+            if mode == name:
+                raise
+            refused[name] = str(error)
+    predicted = {name: way.cost for name, way in made.items()}
+    if mode != "auto":
+        return Choice(made[mode], f"mode={mode!r} was asked for", predicted, {}, refused)
+    fitting = {n: w for n, w in made.items() if memory is None or w.cost.peak <= memory} or made
+    order = sorted(fitting, key=lambda name: fitting[name].cost.seconds)
+    best = fitting[order[0]].cost.seconds
+    close = [name for name in order if fitting[name].cost.seconds <= CLOSE * best]
+    if not race or len(close) == 1:
+        return Choice(fitting[order[0]], _why(order, predicted), predicted, {}, refused)
+    timed = _race({name: fitting[name] for name in close}, x)
+    if not timed:
+        raise ModelError("no way to the Jacobian could be evaluated at this point: call f(x) to see what it does")
+    winner = min(timed, key=timed.__getitem__)
+    shown = ", ".join(f"{name} {1e3 * seconds:.2f} ms" for name, seconds in sorted(timed.items(), key=lambda t: t[1]))
+    return Choice(fitting[winner], f"the fastest of those that came close: {shown}", predicted, timed, refused)
+
+
+def _makers(
+    f: Function, graph: Graph | None, x: Tensor, sizes: Sizes, mode: Mode, memory: int | None
+) -> dict[str, Callable[[], Way]]:
+    """The ways worth making, by name."""
+    makers: dict[str, Callable[[], Way]] = {}
+
+    def wanted(name: str) -> bool:
+        return mode in (name, "auto")
+
+    if wanted("chain"):
+        makers["chain"] = lambda: (
+            _followed(graph) and prepare_chain(graph, batched=sizes.batch is not None, memory=memory)
+        )
+    if mode == "sparse" or (mode == "auto" and sizes.batch is None and sizes.rows * sizes.columns > SMALL):
+        makers["sparse"] = lambda: _sparse(f, graph, x, sizes, mode)
+    if wanted("reverse"):
+        makers["reverse"] = lambda: reverse(f, graph, x, sizes, memory, "func")
+        if mode == "auto":
+            makers["reverse (autograd.grad)"] = lambda: reverse(f, graph, x, sizes, memory, "autograd")
+    if wanted("forward"):
+        makers["forward"] = lambda: forward(f, graph, x, sizes, memory)
+    return makers
+
+
+def _followed(graph: Graph | None) -> Graph:
+    if graph is None:
+        raise ModelError("the run could not be followed operation by operation")
+    if graph.opaque:
+        raise ModelError(f"the run cannot be followed: {graph.opaque}")
+    return graph
+
+
+def _sparse(f: Function, graph: Graph | None, x: Tensor, sizes: Sizes, mode: Mode) -> Sparse:
+    if sizes.batch is not None:
+        raise ModelError("a batch is taken sample by sample, where sparsity is not looked for; use batched=False")
+    compressed = prepare_sparse(f, _followed(graph), x)
+    if mode == "auto" and not compressed.worthwhile:
+        raise ModelError(f"{compressed.colours} products would be needed for {sizes.rows} x {sizes.columns}")
+    return Sparse(compressed)
+
+
+def reverse(
+    f: Function, graph: Graph | None, x: Tensor, sizes: Sizes, memory: int | None, tape: Literal["func", "autograd"]
+) -> Reverse:
+    """Torch's reverse way with a chunk for the budget and a prediction."""
+    cost, chunk = _predict(graph, x, sizes, sizes.rows, memory, calls=6.0)
+    return Reverse(f, sizes.rows, batched=sizes.batch is not None, chunk=chunk, tape=tape, cost=cost)
+
+
+def forward(f: Function, graph: Graph | None, x: Tensor, sizes: Sizes, memory: int | None) -> Forward:
+    """Torch's forward way with a chunk for the budget and a prediction."""
+    cost, chunk = _predict(graph, x, sizes, sizes.columns, memory, calls=9.0)
+    return Forward(f, sizes.columns, batched=sizes.batch is not None, chunk=chunk, cost=cost)
+
+
+def _predict(
+    graph: Graph | None, x: Tensor, sizes: Sizes, seeds: int, memory: int | None, calls: float
+) -> tuple[Cost, int]:
+    """What `seeds` products take, and how many at once fit.
+
+    Args:
+        calls: calls from Python that an operation and its transform take together.
+    """
+    once = work(graph) if graph is not None else Cost(0.0, 2.0 * x.numel(), 10.0, 4.0 * x.numel() * x.dtype.itemsize)
+    answer = sizes.rows * sizes.columns * (sizes.batch or 1) * x.dtype.itemsize
+    wide = largest(graph) if graph is not None else x.numel() * x.dtype.itemsize
+    each = 3 * max(wide, x.numel() * x.dtype.itemsize)  # a row's gradient before and after an operation, and its copy
+    chunk = seeds
+    if memory is not None:
+        chunk = max(1, min(seeds, int((memory - answer - once.peak) // max(each, 1))))
+    rounds = -(-seeds // max(chunk, 1))
+    cost = Cost(
+        products=once.products * (1 + seeds),
+        elements=once.elements * (1 + seeds) + 2 * answer / x.dtype.itemsize,
+        calls=once.calls * (3 + calls * rounds) + 40,
+        peak=answer + once.peak + each * chunk,
+    )
+    return cost, chunk
+
+
+def _race(ways: dict[str, Way], x: Tensor) -> dict[str, float]:
+    """Seconds of each way, the best of three after a first call; a way that fails is out."""
+    best: dict[str, float] = {}
+    out: set[str] = set()
+    for turn in range(4):
+        for name, way in ways.items():
+            if name in out or (turn > 1 and best[name] > 2.5 * min(best.values())):
+                continue
+            start = time.perf_counter()
+            try:
+                way(x)
+            except (RuntimeError, ModelError, NotImplementedError):
+                out.add(name)
+                best.pop(name, None)
+                continue
+            if x.device.type == "cuda":
+                torch.cuda.synchronize(x.device)
+            took = time.perf_counter() - start
+            best[name] = took if turn < 2 else min(best[name], took)
+    return best
+
+
+def _why(order: list[str], predicted: dict[str, Cost]) -> str:
+    first = predicted[order[0]]
+    if len(order) == 1:
+        return "the only way that is open"
+    second = predicted[order[1]]
+    return (
+        f"predicted {second.seconds / max(first.seconds, 1e-12):.1f} x faster than {order[1]}, "
+        f"holding {as_text(first.peak)} against {as_text(second.peak)}"
+    )

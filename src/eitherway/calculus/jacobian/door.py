@@ -1,0 +1,150 @@
+"""The Jacobian of a function or module, p outputs by q inputs, by whichever way is fastest and fits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from eitherway.base.errors import ModelError, nearest
+from eitherway.calculus.accept import as_point
+from eitherway.calculus.jacobian.choose import MODES, Mode
+from eitherway.calculus.jacobian.memory import as_bytes
+from eitherway.calculus.jacobian.parameters import parameter_jacobian
+from eitherway.calculus.jacobian.plan import JacobianPlan
+
+Form = Literal["dense", "operator", "sparse"]
+FORMS = ("dense", "operator", "sparse")
+
+
+def jacobian(
+    f: Callable[..., Any],
+    x: Any,
+    *,
+    mode: Mode = "auto",
+    form: Form = "dense",
+    wrt: str | Sequence[str] = "input",
+    argnums: int | tuple[int, ...] = 0,
+    batched: bool = False,
+    memory: int | str | None = None,
+) -> Any:
+    """The derivative of f at x: a gradient as long as the vector for a scalar f, a p x q Jacobian for a vector f.
+
+    Args:
+        f: a function or module of tensors that returns one tensor.
+        x: the point: a tensor, array or list; or a tuple of positional arguments.
+        mode: "auto" chooses by a prediction for each way; or one of "chain", "sparse", "reverse", "forward".
+        form: "dense"; "operator", an object that multiplies with vectors and is never written down; "sparse", a
+            torch sparse tensor of flattened outputs by flattened inputs.
+        wrt: "input"; or, for a module, "parameters" or a list of their names.
+        argnums: which argument is varied where x is a tuple; a tuple of numbers gives a tuple of Jacobians.
+        batched: x and f(x) hold one sample a row, and each sample's own Jacobian is wanted.
+        memory: what the evaluation may take, in bytes or as "200MB"; ways that need more are taken in chunks or not.
+
+    Returns:
+        As torch.func shapes it: f(x).shape + x.shape; batched: (B,) + f(x).shape[1:] + x.shape[1:]. With `wrt` of
+        parameters a dict from name to such a tensor.
+
+    Raises:
+        ModelError: for points or functions that have no Jacobian, samples of a batch that touch each other, or an
+            answer that does not fit.
+
+    The first evaluation is checked: one product with a vector on each side against torch's own jvp and vjp, one
+    against a difference of values. Where a planned way is wrong, torch's reverse way answers and a `JacobianWarning`
+    names the operation.
+
+    Source: Griewank & Walther 2008, Evaluating Derivatives, chapters 3, 8 and 10.
+
+    >>> jacobian(lambda x: torch.stack([x[0] * x[1], x[1] ** 2]), [3.0, 2.0])
+    tensor([[2., 3.],
+            [0., 4.]])
+    >>> jacobian(lambda x: (x**2).sum(), [1.0, 2.0, 3.0])
+    tensor([2., 4., 6.])
+    """
+    _known("mode", mode, MODES)
+    _known("form", form, FORMS)
+    budget = as_bytes(memory)
+    if wrt != "input":
+        names = None if wrt == "parameters" else [wrt] if isinstance(wrt, str) else list(wrt)
+        return parameter_jacobian(f, x, names, batched=batched, memory=budget)
+    arguments = _arguments(x)
+    chosen = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+    answers = []
+    for i in chosen:
+        point = _argument(arguments, i)
+        one = f if len(arguments) == 1 else _Varied(f, arguments, i)
+        plan = JacobianPlan(one, point, mode=mode, form=form, batched=batched, memory=budget, race=False)
+        answers.append(plan(point) if form == "operator" else plan.at_example())
+    return answers[0] if isinstance(argnums, int) else tuple(answers)
+
+
+def prepare_jacobian(
+    f: Callable[..., Any],
+    example: Any,
+    *,
+    mode: Mode = "auto",
+    form: Form = "dense",
+    batched: bool = False,
+    memory: int | str | None = None,
+) -> JacobianPlan:
+    """Plans once how to take the Jacobian at points like the example; `plan(x)` evaluates it there.
+
+    The plan holds for one shape, dtype and device, for the modes and parameters that f's modules have now (their values
+    may change), and for the branch that f took. Where any of these is different, it is made anew at the call. Ways
+    whose predictions come close are raced, so a plan costs a few evaluations.
+
+    Args:
+        f: a function or module of one tensor that returns one tensor.
+        example: a point like those to come.
+        mode, form, batched, memory: as in `jacobian`.
+
+    Raises:
+        ModelError: as in `jacobian`.
+
+    >>> plan = prepare_jacobian(lambda x: x**3, torch.ones(2))
+    >>> plan(torch.tensor([1.0, 2.0]))
+    tensor([[ 3.,  0.],
+            [ 0., 12.]])
+    """
+    _known("mode", mode, MODES)
+    _known("form", form, FORMS)
+    if isinstance(example, tuple) and any(isinstance(part, Tensor) for part in example):
+        raise ModelError(
+            f"a plan is for one argument and got a tuple of {len(example)}; bind the others: lambda x: f(x, y)"
+        )
+    point = as_point(example)
+    return JacobianPlan(f, point, mode=mode, form=form, batched=batched, memory=as_bytes(memory), race=True)
+
+
+class _Varied:
+    """f of its i-th argument alone."""
+
+    def __init__(self, f: Callable[..., Any], arguments: tuple[Any, ...], i: int):
+        self.f, self.arguments, self.i = f, arguments, i
+        self.__name__ = type(f).__name__ if isinstance(f, nn.Module) else getattr(f, "__name__", "f")
+
+    def __call__(self, x: Tensor) -> Any:
+        return self.f(*self.arguments[: self.i], x, *self.arguments[self.i + 1 :])
+
+
+def _arguments(x: Any) -> tuple[Any, ...]:
+    if isinstance(x, tuple) and any(not isinstance(part, (int, float)) for part in x):
+        return tuple(torch.as_tensor(part) if not isinstance(part, Tensor) and _array(part) else part for part in x)
+    return (as_point(x),)
+
+
+def _array(part: Any) -> bool:
+    return isinstance(part, list) or type(part).__module__ == "numpy"
+
+
+def _argument(arguments: tuple[Any, ...], i: int) -> Tensor:
+    if isinstance(i, bool) or not isinstance(i, int) or not -len(arguments) <= i < len(arguments):
+        raise ModelError(f"argnums is {i!r} and there are {len(arguments)} arguments, counted from 0")
+    return as_point(arguments[i], name="x" if len(arguments) == 1 else f"x[{i}]")
+
+
+def _known(name: str, given: Any, known: Sequence[str]) -> None:
+    if given not in known:
+        raise ModelError(f"{name} is {given!r}. {nearest(str(given), known)}")

@@ -1,0 +1,289 @@
+"""A plan: the way to one function's Jacobian, chosen once, checked at once, made anew when it holds no more."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from eitherway.base.errors import ModelError
+from eitherway.calculus.accept import as_output, as_point, call, name_of
+from eitherway.calculus.chain import prepare as prepare_chain
+from eitherway.calculus.jacobian.apart import must_be_apart
+from eitherway.calculus.jacobian.check import JacobianWarning, probe
+from eitherway.calculus.jacobian.choose import Choice, Mode, Sizes, choose, reverse
+from eitherway.calculus.jacobian.first_call import culprit, suspects, what_is_wrong
+from eitherway.calculus.jacobian.memory import as_text, must_fit
+from eitherway.calculus.jacobian.operator import operator_of
+from eitherway.calculus.jacobian.still import Still
+from eitherway.calculus.jacobian.ways import Way
+from eitherway.calculus.sparse import prepare as prepare_sparse
+from eitherway.graph import Graph, Replay, capture
+
+_CALLER = 5  # frames from a warning here to the line that asked for the Jacobian
+
+
+class JacobianPlan:
+    """How to take a Jacobian at points like one that was seen. Made by `prepare_jacobian`; call it with a point.
+
+    Attributes:
+        mode: the way that was chosen: "chain", "sparse", "reverse", "forward", or "operator".
+        why: the reason.
+        remarks: what happened besides: fall-backs, cuts, branches, each a sentence.
+    """
+
+    def __init__(
+        self,
+        f: Callable[..., Any],
+        example: Tensor,
+        *,
+        mode: Mode,
+        form: str,
+        batched: bool,
+        memory: int | None,
+        race: bool,
+    ):
+        if batched and form != "dense":
+            raise ModelError(
+                f"form={form!r} is of the whole Jacobian, in which a batch is block diagonal: use batched=False"
+            )
+        self.f, self.asked, self.form, self.batched, self.memory, self.race = f, mode, form, batched, memory, race
+        self.still = Still(f)
+        self.remarks: list[str] = []
+        self.way: Any = None
+        self.choice: Choice | None = None
+        self.first: tuple[Tensor, Any] | None = None
+        self._plan(example.detach())
+
+    # planning ------------------------------------------------------------------------------------------------------
+
+    def _plan(self, x: Tensor) -> None:
+        """Looks at f at x, chooses a way, and checks it there."""
+        self.remarks.clear()
+        self.way = self.choice = self.first = None
+        self.graph = self._capture(x)
+        y = self._value(x)
+        self.like = (x.shape, x.dtype, x.device)
+        self.x_shape, self.y_shape = x.shape, y.shape
+        self.sizes = self._sizes(x, y)
+        self.key = self.still.key()
+        graph = self.graph
+        self.guard = Replay(graph, []) if graph is not None and not graph.opaque and graph.guards else None
+        if self.form == "operator":
+            return
+        if self.form == "sparse":
+            self.way = prepare_sparse(self._run, self._followed(), x)
+        else:
+            s = self.sizes
+            must_fit(s.rows, s.columns, s.batch or 1, x.dtype, x.device, self.memory)
+            self.choice = choose(self._run, graph, x, s, mode=self.asked, memory=self.memory, race=self.race)
+            self.way = self.choice.way
+            if self.batched and "chain" not in self.choice.predicted:  # a chain is made of samples that are apart
+                must_be_apart(self._run, graph, x)
+        self._check(x)
+
+    def _capture(self, x: Tensor) -> Graph | None:
+        """f's run at x; None, with a remark, where it cannot be followed."""
+        try:
+            graph = call(lambda point: capture(self.f, point), x)
+        except ModelError:
+            raise
+        except (RuntimeError, NotImplementedError, TypeError) as error:
+            if "allocate" in str(error):
+                raise ModelError(f"{name_of(self.f)} does not fit into memory at {tuple(x.shape)}: {error}") from error
+            self._run(x)  # an error of f itself comes through here
+            self.remarks.append(f"the run could not be captured ({error}), so torch's own ways are used")
+            return None
+        if graph.random:
+            places = "; ".join(note.text for note in graph.notes if note.kind == "random")
+            raise ModelError(
+                f"{name_of(self.f)} is random, so each call has another Jacobian: {places}; call .eval() on the model, "
+                "or draw the noise outside"
+            )
+        for note in graph.notes:
+            if note.kind in ("cut", "escape", "opaque"):
+                self.remarks.append(note.text)
+            elif note.kind == "input written":
+                text = f"{note.text}; its Jacobian is taken at a copy. Begin with x = x.clone()"
+                self.remarks.append(text)
+                warnings.warn(text, JacobianWarning, _CALLER)
+        return graph
+
+    def _value(self, x: Tensor) -> Tensor:
+        y = as_output(self._run(x), self.f).detach()
+        if self.graph is None and not torch.equal(y, self._run(x).detach()):
+            raise ModelError(f"{name_of(self.f)} returned two different values at one point, so it has no Jacobian")
+        return y
+
+    def _run(self, x: Tensor) -> Tensor:
+        """f at a copy of x, leaving its modules as they were."""
+        with self.still:
+            return call(self.f, x.clone())
+
+    def _sizes(self, x: Tensor, y: Tensor) -> Sizes:
+        if not self.batched:
+            return Sizes(y.numel(), x.numel(), None)
+        if x.ndim == 0 or y.ndim == 0 or len(x) != len(y) or len(x) == 0:
+            raise ModelError(
+                f"batched=True needs one sample a row: x has shape {tuple(x.shape)} and f(x) {tuple(y.shape)}; their "
+                "first axes must be equally long"
+            )
+        return Sizes(y[0].numel(), x[0].numel(), len(x))
+
+    def _followed(self) -> Graph:
+        if self.graph is None or self.graph.opaque:
+            why = self.graph.opaque if self.graph is not None else self.remarks[-1]
+            raise ModelError(f"form='sparse' follows f operation by operation, and cannot here: {why}")
+        return self.graph
+
+    # the first call checks itself ----------------------------------------------------------------------------------
+
+    def _check(self, x: Tensor) -> None:
+        """Compares the way with torch's products and with values at x; torch's reverse way replaces a wrong one."""
+        J = self.way(x)
+        seen = probe(self._run, x)
+        wrong = what_is_wrong(J, seen, self.sizes)
+        if wrong:
+            found = culprit(self.graph, x, self.mode)  # type: ignore[arg-type]
+            named = f"; the first operation where it goes wrong is {found.label}" if found else ""
+            text = f"the {self.mode} way is wrong at this point ({wrong}){named}; torch's reverse way is used"
+            self.remarks.append(text)
+            warnings.warn(text, JacobianWarning, _CALLER)
+            back = reverse(self._run, self.graph, x, self.sizes, self.memory, "autograd")
+            self.choice = Choice(back, text)
+            self.way = _AsSparse(back) if self.form == "sparse" else back
+            J = self.way(x)
+        doubts = suspects(self._run, self.graph, x, seen)
+        if doubts is not None:
+            text = f"autograd's derivative of {name_of(self.f)} is not what its values do at this point{doubts}"
+            self.remarks.append(text)
+            warnings.warn(text, JacobianWarning, _CALLER)
+        self.first = (x, J)
+
+    # evaluating ----------------------------------------------------------------------------------------------------
+
+    def __call__(self, x: Any) -> Any:
+        """The Jacobian at x, in the form that was asked for.
+
+        Raises:
+            ModelError: if f has no Jacobian there.
+        """
+        x = as_point(x).detach()
+        if (x.shape, x.dtype, x.device) != self.like or self.still.key() != self.key:
+            self._plan(x)
+        elif self.guard is not None and self.first is None:
+            self._follow_branches(x)
+        if self.form == "operator":
+            return self._operator(x)
+        if self.first is not None and self.first[0] is x:
+            J = self.first[1]
+        else:
+            J = self.way(x)
+        self.first = None
+        return self._shaped(J)
+
+    def at_example(self) -> Any:
+        """The Jacobian at the point that the plan was made for, as its check has found it."""
+        if self.first is None:
+            raise ModelError("the plan has been called since it was made; call it with a point")
+        J, self.first = self.first[1], None
+        return self._shaped(J)
+
+    def _shaped(self, J: Any) -> Any:
+        if self.form == "sparse":
+            return J
+        if self.batched:
+            return J.reshape(-1, *self.y_shape[1:], *self.x_shape[1:])
+        return J.reshape(self.y_shape + self.x_shape)
+
+    def _follow_branches(self, x: Tensor) -> None:
+        """Plans anew where a branch that depends on a value is another one at x."""
+        assert self.guard is not None
+        try:
+            with torch.no_grad():
+                self.guard(x)
+        except ModelError:
+            self._plan(x)
+
+    def _operator(self, x: Tensor) -> Any:
+        if self.asked in ("auto", "chain") and self.graph is not None and not self.graph.opaque:
+            try:
+                return prepare_chain(self.graph, batched=False, memory=self.memory).operator(x)
+            except ModelError as error:
+                if self.asked == "chain":
+                    raise
+                self.remarks.append(f"no chain: {error}")
+        return operator_of(self._run, x)
+
+    # what it tells -------------------------------------------------------------------------------------------------
+
+    @property
+    def mode(self) -> str:
+        if self.form == "operator":
+            return "operator"
+        return getattr(self.way, "name", "sparse")
+
+    @property
+    def why(self) -> str:
+        return self.choice.why if self.choice is not None else f"form={self.form!r} was asked for"
+
+    @property
+    def pattern(self) -> Any:
+        """(p, q), boolean: where the Jacobian may be other than zero.
+
+        Raises:
+            ModelError: if the plan is not sparse.
+        """
+        return self._compressed().pattern
+
+    @property
+    def colours(self) -> int:
+        """How many products a sparse evaluation takes.
+
+        Raises:
+            ModelError: if the plan is not sparse.
+        """
+        return self._compressed().colours
+
+    def _compressed(self) -> Any:
+        found = getattr(self.way, "compressed", self.way)
+        if not hasattr(found, "pattern"):
+            raise ModelError(f"this plan's way is {self.mode!r}, which knows no pattern; ask for form='sparse'")
+        return found
+
+    def explain(self) -> str:
+        """The plan in words: sizes, the way and why, the others, and remarks."""
+        s = self.sizes
+        batch = f"{s.batch} x " if s.batch is not None else ""
+        lines = [f"Jacobian of {name_of(self.f)}: {batch}{s.rows} x {s.columns}", f"way: {self.mode}, {self.why}"]
+        if self.choice is not None:
+            for name, cost in sorted(self.choice.predicted.items(), key=lambda item: item[1].seconds):
+                took = f", took {1e3 * self.choice.timed[name]:.3g} ms" if name in self.choice.timed else ""
+                lines.append(
+                    f"  {name}: predicted {cost.products:.3g} multiply-adds, {as_text(cost.peak)} at most{took}"
+                )
+            lines += [f"  {name}: not open, {why}" for name, why in self.choice.refused.items()]
+        inner = getattr(self.way, "compressed", self.way)
+        if hasattr(inner, "explain"):
+            lines += ["", inner.explain()]
+        lines += [f"note: {remark}" for remark in self.remarks]
+        return "\n".join(lines)
+
+    def __str__(self) -> str:
+        return self.explain()
+
+    def __repr__(self) -> str:
+        return f"JacobianPlan({self.sizes.rows} x {self.sizes.columns}, way={self.mode!r})"
+
+
+class _AsSparse:
+    """A dense way in the place of a sparse one that was wrong."""
+
+    def __init__(self, way: Way):
+        self.way, self.name = way, way.name
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self.way(x).to_sparse()

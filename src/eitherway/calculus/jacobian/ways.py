@@ -1,0 +1,148 @@
+"""Torch's own two ways to a Jacobian, rows in reverse and columns forward, in chunks that fit a budget."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor
+from torch.func import jvp, vjp, vmap
+
+from eitherway.calculus.cost import Cost
+from eitherway.graph import Graph
+
+Function = Callable[[Tensor], Tensor]
+
+
+class Way(Protocol):
+    """Something that evaluates the Jacobian of one function at points of one shape."""
+
+    name: str
+    cost: Cost
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """(p, q), or (B, p, q) for a batch: outputs by inputs, flattened."""
+        ...
+
+
+class Reverse:
+    """One pull-back for each output, as many at once as the chunk says.
+
+    Args:
+        f: of one tensor; for a batch, of samples that do not touch each other.
+        rows: outputs, of one sample if batched.
+        chunk: rows at a time.
+        tape: "func" for torch.func's vjp, "autograd" for `torch.autograd.grad`; which is faster depends on the network.
+    """
+
+    def __init__(
+        self, f: Function, rows: int, *, batched: bool, chunk: int, tape: Literal["func", "autograd"], cost: Cost
+    ):
+        self.f, self.rows, self.batched, self.chunk, self.tape, self.cost = f, rows, batched, chunk, tape, cost
+        self.name = "reverse" if tape == "func" else "reverse (autograd.grad)"
+        self.vectorised = True
+
+    def __call__(self, x: Tensor) -> Tensor:
+        if self.vectorised:
+            try:
+                return self._by_func(x) if self.tape == "func" else self._by_autograd(x)
+            except RuntimeError as error:
+                if not _refused_by_vmap(error):
+                    raise
+                self.vectorised = False  # a hand-written Function without a vmap rule: one row after the other
+        return self._by_autograd(x, loop=True)
+
+    @torch.no_grad()
+    def _by_func(self, x: Tensor) -> Tensor:
+        y, pull = vjp(self.f, x)[:2]
+        shape = y.shape[1:] if self.batched else y.shape
+        rows = torch.eye(self.rows, dtype=y.dtype, device=y.device).view(-1, *shape)
+        J = vmap(lambda row: pull(row.expand_as(y))[0], chunk_size=self.chunk)(rows)
+        return self._shaped(J, x)
+
+    def _by_autograd(self, x: Tensor, *, loop: bool = False) -> Tensor:
+        x = x.detach().requires_grad_()
+        with torch.enable_grad():
+            y = self.f(x)
+            y = (y.sum(0) if self.batched else y).flatten()
+        if not y.requires_grad:
+            return self._shaped(x.new_zeros(self.rows, *x.shape), x)
+        eye = torch.eye(self.rows, dtype=y.dtype, device=y.device)
+        options: dict[str, Any] = {"retain_graph": True, "materialize_grads": True}
+        if loop:
+            parts = [torch.autograd.grad(y, x, row, **options)[0][None] for row in eye]
+        else:
+            parts = [
+                torch.autograd.grad(y, x, rows, is_grads_batched=True, **options)[0] for rows in eye.split(self.chunk)
+            ]
+        return self._shaped(parts[0] if len(parts) == 1 else torch.cat(parts), x)
+
+    def _shaped(self, J: Tensor, x: Tensor) -> Tensor:
+        """(rows, *x.shape) -> (p, q) or (B, p, q)."""
+        return J.reshape(self.rows, len(x), -1).transpose(0, 1) if self.batched else J.reshape(self.rows, -1)
+
+
+class Forward:
+    """One push-forward for each input, as many at once as the chunk says.
+
+    Args:
+        f: of one tensor; for a batch, of samples that do not touch each other.
+        columns: inputs, of one sample if batched.
+        chunk: columns at a time.
+    """
+
+    name = "forward"
+
+    def __init__(self, f: Function, columns: int, *, batched: bool, chunk: int, cost: Cost):
+        self.f, self.columns, self.batched, self.chunk, self.cost = f, columns, batched, chunk, cost
+
+    @torch.no_grad()
+    def __call__(self, x: Tensor) -> Tensor:
+        shape = x.shape[1:] if self.batched else x.shape
+        columns = torch.eye(self.columns, dtype=x.dtype, device=x.device).view(-1, *shape)
+        push = vmap(lambda column: jvp(self.f, (x,), (column.expand_as(x),))[1], chunk_size=self.chunk)
+        J = push(columns)  # (columns, *y.shape)
+        if self.batched:
+            return J.reshape(self.columns, len(x), -1).permute(1, 2, 0)
+        return J.reshape(self.columns, -1).T
+
+
+def _refused_by_vmap(error: RuntimeError) -> bool:
+    text = str(error)
+    return any(sign in text for sign in ("vmap", "functorch", "setup_context", "generate_vmap_rule", "Batching rule"))
+
+
+def work(graph: Graph) -> Cost:
+    """One run of a captured graph: multiply-adds, elements, calls; its peak is all it makes, as autograd keeps it."""
+    products = elements = held = 0.0
+    for op in graph.ops:
+        made = [graph.values[i] for i in op.outputs]
+        if not any(value.depends for value in made):
+            continue
+        size = float(sum(value.numel for value in made))
+        elements += 2 * size
+        held += sum(value.numel * value.dtype.itemsize for value in made)
+        products += size * _inner(op.name, [graph.values[i].shape for i in op.inputs])
+    return Cost(products, elements, len(graph.ops), held)
+
+
+def _inner(name: str, shapes: list[torch.Size]) -> float:
+    """Multiply-adds for each element that a product makes."""
+    if len(shapes) < 2:
+        return 0.0
+    if name == "linear":
+        return float(shapes[1][-1])
+    if name.startswith("conv_transpose"):
+        return float(shapes[1].numel() / max(1, shapes[1][0]) / 2)
+    if name.startswith("conv"):
+        return float(shapes[1].numel() / max(1, shapes[1][0]))
+    if name in ("matmul", "mm", "bmm", "addmm", "mv", "dot", "einsum"):
+        return float(shapes[-2][-1]) if shapes[-2] else 0.0
+    return 0.0
+
+
+def largest(graph: Graph) -> int:
+    """Bytes of the largest tensor that depends on an input."""
+    sizes = [value.numel * value.dtype.itemsize for value in graph.values if value.depends]
+    return max(sizes, default=0)
