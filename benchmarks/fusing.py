@@ -297,7 +297,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.fusing",
         description="Fusing linear layers in ten networks beside torch.fx's fuse: about 1 minute. With --compile "
-        "inductor as well, which needs a C++ compiler and takes about 5 minutes more.",
+        "inductor as well, which needs a C++ compiler and takes about 2 minutes more.",
     )
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--only", metavar="NAME", help="networks whose name contains this; leaves fuse's errors out")

@@ -181,6 +181,7 @@ def one_call(name: str, batched: bool, way: str, chunk: int | None) -> Callable[
     if way == "ours, prepared":
         plan_of(small, tiny, batched, memory=BUDGET)(tiny)
         plan = plan_of(module, x, batched, memory=BUDGET)
+        plan(x)  # what preparing found at x is handed over once
         return lambda: plan(x)
     f = frozen(module) if isinstance(module, nn.Module) else module
     run = torch_ways.ways(batched)[way]
@@ -191,19 +192,20 @@ def one_call(name: str, batched: bool, way: str, chunk: int | None) -> Callable[
 def within(name: str, batched: bool, way: str) -> tuple[int | None, Peak]:
     """A way of torch's in the largest chunks with which it keeps to the budget: what a user finds by trying."""
     tried: Peak = Peak(math.nan, math.nan, "not tried")
-    for chunk in CHUNKS:
+    chunks = {"functional, reverse": (None, 1), "functional, forward": (None,)}.get(way, CHUNKS)
+    for chunk in chunks:
         tried = peak("benchmarks.jacobian:one_call", name, batched, way, chunk, seconds=120)
         if tried.bytes <= BYTES:
             return chunk, tried
-    return CHUNKS[-1], tried
+    return chunks[-1], tried
 
 
 def memory(name: str, batched: bool, ours: bool) -> dict[str, Any]:
     """One row: peak and CPU seconds of each way within the budget, and of ours with the budget set."""
     row: dict[str, Any] = {"network": name, "batched": batched, "torch": {}}
     for way in torch_ways.ways(batched):
-        if name == TALL and "functional" in way:
-            continue  # no chunks: a loop over 10000 rows, or what vmap(jvp) is already
+        if name == TALL and way != "vmap(jvp)":
+            continue  # the other forward ways are this one when in chunks; 10000 reverse passes take many minutes
         chunk, measured = within(name, batched, way)
         row["torch"][way] = {"chunk": chunk, "bytes": measured.bytes, "seconds": measured.seconds, "why": measured.why}
     inside = {way: one for way, one in row["torch"].items() if one["bytes"] <= BYTES}
@@ -305,7 +307,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.jacobian",
         description="Jacobians of eleven networks beside torch's ways. About 3 minutes for the parts prepared and "
-        "first; memory, which starts some 200 processes, takes 15 more.",
+        "first; memory, which starts some 200 processes, takes 12 more.",
     )
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--only", metavar="NAME", help="networks whose name contains this")
