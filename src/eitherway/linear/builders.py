@@ -83,6 +83,8 @@ def rotation_from_vector(vector: Any) -> LinearMap:
             f"a rotation in n dimensions has n(n-1)/2 numbers: 1, 3, 6, 10 ...; the rotation vector has {count}"
         )
     refuse_nonfinite(vector, "turn by this rotation vector")
+    if n == 2:
+        return rotation(vector[..., 0])
     pairs = [(i, j) for i in range(n) for j in range(i + 1, n)]
     if n == 3:  # the right-hand rule: about x turns y to z, about y z to x, about z x to y
         pairs = [(1, 2), (2, 0), (0, 1)]
@@ -90,7 +92,13 @@ def rotation_from_vector(vector: Any) -> LinearMap:
     for k, (i, j) in enumerate(pairs):
         turns[k, j, i], turns[k, i, j] = 1, -1
     skew = (vector @ turns.reshape(count, n * n)).reshape(*vector.shape[:-1], n, n)
-    return LinearMap.of(Orthonormal(torch.linalg.matrix_exp(skew), 1))
+    eye = torch.eye(n, dtype=vector.dtype, device=vector.device)
+    if n == 3:
+        sine, cosine = _rodrigues((vector * vector).sum(-1))
+        return LinearMap.of(Orthonormal(eye + sine[..., None, None] * skew + cosine[..., None, None] * skew @ skew, 1))
+    matrix = torch.linalg.matrix_exp(skew)
+    # one step of Newton and Schulz (Higham 2008, eq. 8.20): orthonormal to rounding, where the series leaves 1e-14
+    return LinearMap.of(Orthonormal(matrix @ (3 * eye - matrix.mT @ matrix) / 2, 1))
 
 
 def reflection(normal: Any) -> LinearMap:
@@ -222,6 +230,21 @@ def translation(b: Any) -> AffineMap:
     """
     b = as_vector(b, "the shift b")
     return AffineMap(identity(b.shape[-1], dtype=b.dtype, device=b.device), b)
+
+
+def _rodrigues(square: Tensor) -> tuple[Tensor, Tensor]:
+    """sin(a) / a and (1 - cos a) / a^2 from a^2 (...): smooth at 0, where a itself is not."""
+    small = square.detach() < 0.25
+    series, near = torch.where(small, square, 0.0), []
+    for first in (1, 2):  # 1/1! - t/3! + t^2/5! ..., 1/2! - t/4! + ...: the ninth term is below 1e-19 at t = 1/4
+        terms = [(-1) ** k / math.factorial(2 * k + first) for k in range(8)]
+        total = torch.zeros_like(series)
+        for term in reversed(terms):
+            total = total * series + term
+        near.append(total)
+    angle = torch.where(small, 1.0, square).sqrt()
+    far = torch.sin(angle) / angle, 2 * torch.sin(angle / 2) ** 2 / angle**2
+    return torch.where(small, near[0], far[0]), torch.where(small, near[1], far[1])
 
 
 def _outer(u: Tensor, v: Tensor) -> Tensor:

@@ -123,11 +123,11 @@ class _Frames(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> Tensor:
         (u, s, v), (gu, gs, gv) = ctx.saved_tensors, grads
-        gaps = s[..., None, :] ** 2 - s[..., :, None] ** 2
-        floor = 8 * torch.finfo(s.dtype).eps * s[..., :1, None] ** 2
-        gaps = torch.where(gaps.abs() <= floor, torch.inf, gaps)  # frames that may turn freely get no gradient
         left, right = u.mT @ gu, v.mT @ gv
-        inner = (left - left.mT) / gaps * s[..., None, :] + s[..., :, None] * ((right - right.mT) / gaps)
+        left, right = left - left.mT, right - right.mT
+        # (left s_j + s_i right) / (s_j^2 - s_i^2), in two parts: frames that turn together, and against each other
+        inner = (left + right) / _apart(s[..., None, :] - s[..., :, None], s) / 2
+        inner = inner + (left - right) / _apart(s[..., None, :] + s[..., :, None], s) / 2
         return u @ (inner + torch.diag_embed(gs)) @ v.mT
 
 
@@ -135,13 +135,19 @@ def singular_frames(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """U, s, V of A = U diag(s) V^T: rotations, and s falling with the sign of det A on its last entry.
 
     The largest entry of every column of V but the last is positive; the last follows from det V = +1. Unique where no
-    two singular values agree. The gradient is that of torch's SVD there; where singular values agree, the part of it
-    that does not exist is 0 instead of NaN. Differentiable once.
+    two singular values agree. Where some do, the gradient is still right for what does not depend on the choice among
+    their frames, as the product of all three, and finite for what does. Differentiable once.
 
     Args:
         matrix: (..., n, n).
     """
     return _Frames.apply(matrix)
+
+
+def _apart(gaps: Tensor, values: Tensor) -> Tensor:
+    """Gaps to divide by: infinite where they are rounding, so that frames which may turn freely get no gradient."""
+    floor = 8 * torch.finfo(values.dtype).eps * values[..., :1, None].abs()
+    return torch.where(gaps.abs() <= floor, torch.inf, gaps)
 
 
 def _last_column(frame: Tensor, sign: Tensor) -> Tensor:
