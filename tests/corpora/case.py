@@ -19,6 +19,7 @@ from torch import Tensor
 
 from tests.corpora import normal, seeded, settle
 
+DETACHED = "detached on purpose"  # the truth is autograd's, not the differences
 Function = Callable[[Tensor], Tensor]
 
 

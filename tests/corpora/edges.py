@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from tests.corpora import seeded
-from tests.corpora.case import Function, drawn, layer, plain
+from tests.corpora.case import DETACHED, Function, drawn, layer, plain
 
 EYE = torch.eye(4, dtype=torch.float64)
 
@@ -71,7 +71,7 @@ IN_PLACE = (
     plain("rows changed in place", rows_shifted, 4, 3),
     plain("transpose_ and a row zeroed", transposed_inside, 3, 4),
     plain("views written", views_written, 4, 4),
-    plain("an empty tensor filled by parts", filled_by_parts, 2, 3, note="a third of it carries no derivative"),
+    plain("an empty tensor filled by parts", filled_by_parts, 2, 3, note=DETACHED),
     plain("indices written", indices_written, 4, 4),
     plain("rows swapped, relu_", swapped, 3, 4, tight=None),
     layer(

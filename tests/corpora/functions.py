@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tests.corpora import normal
-from tests.corpora.case import Case, Function, dense, drawn, non_zeros, plain
+from tests.corpora.case import DETACHED, Case, Function, dense, drawn, non_zeros, plain
 from tests.corpora.edges import EDGES, IN_PLACE
 from tests.corpora.modules import CONVOLUTIONS, NETWORKS, NORMS, POOLS
 
@@ -22,7 +22,7 @@ def chain_of_formulas(x: Tensor) -> Tensor:
 ELEMENTWISE = (
     plain("sin", torch.sin, 12),
     plain("long formula", chain_of_formulas, 4, 5),
-    plain("x times x and its copy", lambda x: x * x.clone() + x.detach() * 2, 9),
+    plain("x times x and its copy", lambda x: x * x.clone() + x.detach() * 2, 9, note=DETACHED),
     plain("where of the sign", lambda x: torch.where(x > 0, x.sin(), x.exp()), 11),
     plain("clamp", lambda x: x.clamp(-0.5, 0.5), 12, tight=None),
     plain("maximum with a number", lambda x: torch.maximum(x, torch.zeros((), dtype=x.dtype)), 12, tight=None),
@@ -49,11 +49,13 @@ ZEROS = (
     plain("sign alone", torch.sign, 6),
     plain("argmax as float", lambda x: x.argmax(-1).to(x.dtype), 3, 4),
     plain("constant output", lambda x: torch.ones(5, dtype=x.dtype), 4, note="nothing depends on x"),
-    plain("partly constant output", lambda x: torch.cat([x, torch.ones(3, dtype=x.dtype), x.detach()]), 4),
+    plain(
+        "partly constant output", lambda x: torch.cat([x, torch.ones(3, dtype=x.dtype), x.detach()]), 4, note=DETACHED
+    ),
     plain("zeros like x", torch.zeros_like, 5),
     plain("x itself", lambda x: x, 3, 4, note="the output is the input, not a copy"),
     plain("a view of x", lambda x: x.view(-1)[2:], 3, 4),
-    plain("detached", lambda x: x.detach() * 2, 6),
+    plain("detached", lambda x: x.detach() * 2, 6, note=DETACHED),
     plain("x times zero", lambda x: x * 0.0 + x.flip(0), 6, tight=None),
     plain("x minus x", lambda x: x - x.clone() + x.roll(1), 6, tight=False),
     plain("sin squared plus cos squared", lambda x: x.sin() ** 2 + x.cos() ** 2, 6, tight=False),

@@ -106,7 +106,11 @@ CHANCE = (
     Fault("RReLU in training mode", net(nn.RReLU, 20, train=True), "random", "RReLU|rrelu", "slopes are drawn anew"),
     Fault("random choice", on(lambda x: x[torch.randint(6, (3,))], 6), "random", "randint", "entries are drawn anew"),
     Fault(
-        "hard Gumbel softmax", on(lambda x: F.gumbel_softmax(x, hard=True), 6), "random", "gumbel|exponential", "drawn"
+        "hard Gumbel softmax",
+        on(lambda x: F.gumbel_softmax(x, hard=True), 9, 6),
+        "random",
+        "gumbel|exponential",
+        "drawn",
     ),
     Fault("stale cache", fresh(Cached, 5), "state", r"Cached|cache|state\b", "the first answer is given for ever"),
     Fault(
