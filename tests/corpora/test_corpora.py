@@ -72,6 +72,7 @@ def test_a_case_has_a_finite_dense_truth_that_repeats(entry: Case):
     assert torch.equal(x, again) and torch.equal(dense(f, again), jacobian)
 
 
+@pytest.mark.slow
 @by_name(CASES)
 def test_a_case_leaves_its_input_alone_and_answers_alike(entry: Case):
     f, x = entry.make(generator(entry.name))
