@@ -16,13 +16,20 @@ from torch.utils import _pytree as pytree
 
 from eitherway.base.errors import ModelError
 from eitherway.graph.graph import Graph, Ref
+from eitherway.graph.handwritten import handed_to
 from eitherway.graph.record import Escapes, TrainingLevel
 from eitherway.graph.tape import Tape
 
-_alone = threading.Lock()
+_alone = threading.RLock()  # the modes and hooks below are of the process, or of one recording at a time
 
 
-def capture(f: Callable[..., Any], *args: Any, kwargs: dict[str, Any] | None = None, keep: bool = False) -> Graph:
+def capture(
+    f: Callable[..., Any],
+    *args: Any,
+    kwargs: dict[str, Any] | None = None,
+    keep: bool = False,
+    track: bool = False,
+) -> Graph:
     """Runs f once on real tensors and returns what it did, operation by operation, at training level.
 
     Nothing is left changed: inputs are copies, buffers and parameters that the run writes into are put back, modes and
@@ -33,7 +40,9 @@ def capture(f: Callable[..., Any], *args: Any, kwargs: dict[str, Any] | None = N
         f: a module or a function of tensors.
         args: its positional arguments; tensors in them, however nested, are the inputs of the graph.
         kwargs: its keyword arguments, likewise.
-        keep: keep every intermediate tensor in `Value.tensor`, still attached to autograd's graph.
+        keep: keep every intermediate tensor in `Value.tensor`, still attached to autograd's graph; otherwise only the
+            outputs stay, detached.
+        track: inputs track gradients while f runs, for functions that look whether they do.
 
     Raises:
         ModelError: if f returns no tensor. Errors of f itself come through as they are.
@@ -58,6 +67,9 @@ def capture(f: Callable[..., Any], *args: Any, kwargs: dict[str, Any] | None = N
         if isinstance(leaf, Tensor):
             copies[i] = leaf.detach().clone()
             smooth = leaf.is_floating_point() or leaf.is_complex()
+            if track and smooth:
+                with torch.enable_grad():
+                    copies[i] = copies[i].requires_grad_().clone()
             value = tape.value(copies[i], "input", names[i], depends=True, differentiable=smooth)
             inputs.append(value.index)
             held[i] = Ref(value.index)
@@ -83,12 +95,8 @@ def _recording(level: TrainingLevel, f: Callable[..., Any]) -> Iterator[None]:
     """Everything that must stand while the run is recorded, and be gone afterwards."""
     modules = [module for _, owner in owners(f) for module in owner.modules()]
     buffers = [(b, b.detach().clone()) for m in modules if m.training for b in m.buffers(recurse=False)]
-    original = torch.autograd.Function.apply.__func__
     fast = torch.backends.mha.get_fastpath_enabled()
     level.top = sys._getframe(2)
-
-    def apply(cls: Any, *args: Any, **kwargs: Any) -> Any:
-        return level.apply(cls, original, args, kwargs)
 
     with ExitStack() as stack:
         stack.enter_context(torch.random.fork_rng(devices=[]))
@@ -101,8 +109,7 @@ def _recording(level: TrainingLevel, f: Callable[..., Any]) -> Iterator[None]:
         stack.callback(left.remove)
         torch.backends.mha.set_fastpath_enabled(False)
         stack.callback(torch.backends.mha.set_fastpath_enabled, fast)
-        torch.autograd.Function.apply = classmethod(apply)  # type: ignore[method-assign]
-        stack.callback(setattr, torch.autograd.Function, "apply", classmethod(original))
+        stack.enter_context(handed_to(level.apply))
         stack.callback(_put_back, level.tape, buffers)
         stack.enter_context(enable_python_dispatcher())
         stack.enter_context(level)

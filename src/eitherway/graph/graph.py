@@ -43,6 +43,11 @@ class Value:
     """Whether a gradient reaches it from an input: not after detach, no_grad, rounding to integers."""
     aliases: tuple[str, ...] = ()
     """Further names of a shared parameter."""
+    room: int | None = None
+    """The memory it stood in: values of one room may share elements. None for sparse and empty tensors."""
+    stride: tuple[int, ...] = ()
+    offset: int = 0
+    """Where in its room it stood when it was made: `transpose_` and its like move a tensor that stays itself."""
 
     @property
     def numel(self) -> int:
@@ -95,7 +100,7 @@ class Op:
 class Note:
     """Something that a replay at other values could not repeat, or where a gradient is lost, with its place."""
 
-    kind: Literal["cut", "escape", "inplace", "input written", "state written", "random", "opaque"]
+    kind: Literal["cut", "escape", "inplace", "input written", "state written", "random", "hook", "opaque"]
     text: str
     op: int | None = None
 
@@ -150,8 +155,17 @@ class Graph:
 
     @cached_property
     def guards(self) -> tuple[int, ...]:
-        """Operations whose Python answer depends on an input: elsewhere the run may take another way."""
-        return tuple(i for i in self.scalars if any(self.values[j].depends for j in self.ops[i].inputs))
+        """Operations whose Python answer, or whose answer's shape, depends on an input's values.
+
+        Elsewhere the run may take another way.
+        """
+        dynamic = torch.Tag.dynamic_output_shape
+        return tuple(
+            op.index
+            for op in self.ops
+            if (op.index in self.scalars or dynamic in getattr(op.target, "tags", ()))
+            and any(self.values[i].depends for i in op.inputs)
+        )
 
     @cached_property
     def users(self) -> list[list[int]]:

@@ -12,7 +12,8 @@ def lower(graph: Graph) -> Graph:
 
     Composite operations (linear on batches, attention, recurrent cells, norms) appear as their parts, each with
     `parent`, the index of the operation it came from. Values are kept; views and in-place writes stand as they happen, so readers
-    must follow storages, or use `Op.functional` where it is given.
+    must follow storages (`Value.room`, `stride`, `offset`), or use `Op.functional` where it is given. A hand-written
+    Function stays one operation.
 
     Raises:
         ModelError: if the graph is opaque.

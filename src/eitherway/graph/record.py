@@ -18,6 +18,7 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from eitherway.graph.graph import Graph, Op, Ref, substitute
+from eitherway.graph.handwritten import Handwritten
 from eitherway.graph.replay import Replay
 from eitherway.graph.tape import Tape, written_by
 
@@ -41,6 +42,10 @@ class TrainingLevel(SchemaCheckMode):
         self.names: dict[int, str] = {}
         self.paused = 0
         self.top: FrameType | None = None
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # nothing is compiled while a run is recorded, so the guard against it would only cost time
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
@@ -126,16 +131,6 @@ class TrainingLevel(SchemaCheckMode):
         return answer
 
 
-class Handwritten:
-    """A hand-written `autograd.Function` as something to call, whatever its `apply` is at the time."""
-
-    def __init__(self, function: type[torch.autograd.Function]):
-        self.function = function
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self.function.apply(*args, **kwargs)
-
-
 class Escapes(TorchFunctionMode):
     """Notices what no dispatcher tells: `.data`, and content that leaves torch for NumPy or a list."""
 
@@ -149,6 +144,8 @@ class Escapes(TorchFunctionMode):
         if name in _ESCAPES and level.tape.find(args[0]).depends:
             level.tape.note("opaque", f"Tensor.{name} takes values out of torch ({level.place()})")
         descriptor = getattr(func, "__self__", None)
+        if name == "register_hook":
+            level.tape.note("hook", f"a hook may change the gradient on its way ({level.place()})")
         if descriptor is _DATA and name == "__set__":
             level.tape.note("opaque", f"a tensor's .data is replaced ({level.place()})")
         answer = func(*args, **(kwargs or {}))
@@ -156,7 +153,7 @@ class Escapes(TorchFunctionMode):
             module, kind = level.path[-1]
             level.tape.add(
                 torch.ops.aten.detach.default, args[:1], {}, answer,
-                module=module, module_class=kind, where=level.where(), cut=True, name="data",
+                module=module, module_class=kind, where=level.where(), cut=True, name=".data",
             )  # fmt: skip
         return answer
 
@@ -179,6 +176,16 @@ class AtenLevel(TorchDispatchMode):
                 module=op.module, module_class=op.module_class, where=op.where, cut=op.cut, random=op.random,
                 parent=op.index,
             )  # fmt: skip
+        return answer
+
+    def whole(self, op: Op, args: Any, kwargs: Any) -> Any:
+        """A hand-written Function stays one operation: its backward need not know what its forward is made of."""
+        answer = op.target(*args, **kwargs)
+        self.tape.add(
+            op.target, args, kwargs, answer,
+            module=op.module, module_class=op.module_class, where=op.where, cut=op.cut, random=op.random,
+            custom=True, name=op.name, parent=op.index,
+        )  # fmt: skip
         return answer
 
     @classmethod
@@ -204,8 +211,11 @@ class AtenLevel(TorchDispatchMode):
             for op in graph.ops:
                 mode.op = op
                 args, kwargs = substitute(list(op.args), env.__getitem__), substitute(op.kwargs, env.__getitem__)
-                with mode:
-                    answer = op.target(*args, **kwargs)
+                if op.custom:
+                    answer = mode.whole(op, args, kwargs)
+                else:
+                    with mode:
+                        answer = op.target(*args, **kwargs)
                 if type(op.structure) is Ref:
                     env[op.outputs[0]] = answer
                 else:

@@ -32,6 +32,7 @@ class Replay:
         self.graph = graph
         self.wanted = list(graph.outputs if wanted is None else wanted)
         self.pure = graph.pure
+        self.guards = frozenset(graph.guards)
         needed = self._needed(everything)
         self.steps = [self._step(op) for op in graph.ops if op.index in needed]
         live = set(self.wanted) | set(graph.inputs)
@@ -82,16 +83,16 @@ class Replay:
         """
         graph = self.graph
         if len(inputs) != len(graph.inputs):
-            raise ModelError(f"got {len(inputs)} tensors for a run that was captured with {len(graph.inputs)}")
+            raise ModelError(f"got {len(inputs)} tensors for a run that was captured with {len(graph.inputs)}; give as many")
         env: dict[int, Any] = dict(self.constants)
         env.update(zip(graph.inputs, inputs))
         if not self.pure:
             env.update({i: env[i].clone() for i in graph.written if i in env})
         for (op, target, flat), gone in zip(self.steps, self.last):
             answer = self._answer(op, target, flat, env)
-            if not op.outputs:
+            if op.index in self.guards:
                 self._guard(op, answer)
-            elif type(op.structure) is Ref:
+            if type(op.structure) is Ref:
                 env[op.outputs[0]] = answer
             else:
                 leaves = [leaf for leaf in pytree.tree_leaves(answer) if isinstance(leaf, Tensor)]
@@ -115,8 +116,13 @@ class Replay:
         return target(*args, **kwargs)
 
     def _guard(self, op: Op, answer: Any) -> None:
-        expected = self.graph.scalars.get(op.index)
-        if op.index in self.graph.guards and answer != expected:
+        if op.outputs:
+            leaves = [leaf for leaf in pytree.tree_leaves(answer) if isinstance(leaf, Tensor)]
+            expected: Any = [tuple(self.graph.values[i].shape) for i in op.outputs]
+            answer = [tuple(leaf.shape) for leaf in leaves]
+        else:
+            expected = self.graph.scalars.get(op.index)
+        if answer != expected:
             raise ModelError(
                 f"the run depends on a value: {op.label} answered {expected!r} when it was captured and {answer!r} "
                 "now; capture it again at these inputs"

@@ -44,6 +44,7 @@ class Tape:
         self.known[id(tensor)] = made.index
         room = storage_of(tensor)
         if room is not None:
+            made.room, made.stride, made.offset = room, tensor.stride(), tensor.storage_offset()
             self.storages.setdefault(room, []).append(made.index)
         return made
 
@@ -142,8 +143,8 @@ class Tape:
         self._notes_on_what_happened(outputs)
         if not keep:
             for value in self.values:
-                if value.kind == "result":
-                    value.tensor = None
+                if value.kind == "result" and value.tensor is not None:
+                    value.tensor = value.tensor.detach() if value.index in outputs else None
         return Graph(
             self.values,
             self.ops,
@@ -185,7 +186,7 @@ class Tape:
         for op in self.ops:
             reads = [self.values[i] for i in op.inputs]
             if op.cut and any(value.differentiable for value in reads):
-                how = op.name if op.name in ("detach", "detach_", "data") else f"{op.name} under no_grad"
+                how = op.name if op.name in ("detach", "detach_", ".data") else f"{op.name} under no_grad"
                 self.note("cut", f"{how} lets no gradient pass ({op.label})", op.index)
             if op.index in self.scalars and any(value.depends for value in reads):
                 self.note(

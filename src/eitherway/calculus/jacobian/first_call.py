@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from eitherway.calculus.jacobian.check import Probe, agree, first_wrong, function_of, probe, values_disagree
 from eitherway.calculus.jacobian.choose import Mode, Sizes, choose
 from eitherway.calculus.jacobian.ways import Function
-from eitherway.graph import Graph, Op
+from eitherway.graph import Graph, Op, capture
 
-_SUSPICIOUS = ("cut", "escape", "opaque", "inplace", "state written")
+_SUSPICIOUS = ("cut", "escape", "hook", "opaque", "inplace", "state written")
 
 
 def what_is_wrong(J: Tensor, seen: Probe, sizes: Sizes) -> str:
@@ -36,8 +39,10 @@ def what_is_wrong(J: Tensor, seen: Probe, sizes: Sizes) -> str:
 
 def culprit(graph: Graph | None, x: Tensor, mode: Mode) -> Op | None:
     """The operation from which on a planned way and torch part; None where nobody can tell."""
-    if graph is None or graph.opaque or mode not in ("sparse", "chain"):
+    if graph is None or graph.opaque:
         return None
+    if mode not in ("sparse", "chain"):
+        return first_wrong(graph, lambda part: _not_linear(function_of(part), x))
 
     def wrong(part: Graph) -> bool:
         f = function_of(part)
@@ -47,6 +52,37 @@ def culprit(graph: Graph | None, x: Tensor, mode: Mode) -> Op | None:
         return bool(what_is_wrong(J, seen, sizes))
 
     return first_wrong(graph, wrong)
+
+
+def first_difference(f: Callable[..., Any], x: Tensor) -> str:
+    """Where two runs of f at one point part, as an insertion into a sentence; "" if nobody can tell."""
+    one, two = capture(f, x, keep=True), capture(f, x, keep=True)
+    for op, other in zip(one.ops, two.ops):
+        if op.name != other.name:
+            return f", from {op.label} on"
+        for i, j in zip(op.outputs, other.outputs):
+            a, b = one.values[i].tensor, two.values[j].tensor
+            if a is not None and b is not None and not (a.shape == b.shape and torch.allclose(a, b, equal_nan=True)):
+                return f", from {op.label} on"
+    return ""
+
+
+def _not_linear(f: Function, x: Tensor) -> bool:
+    """Whether a pull-back is no linear map of what it is given, or not the same twice: then no matrix is behind it."""
+    leaf = x.detach().clone().requires_grad_()
+    with torch.enable_grad():
+        y = f(leaf)
+    if not y.requires_grad:
+        return False
+    generator = torch.Generator().manual_seed(1)
+    u, v = (torch.randn(y.shape, generator=generator, dtype=torch.float64).to(y) for _ in range(2))
+
+    def pulled(w: Tensor) -> Tensor:
+        found = torch.autograd.grad(y, leaf, w.clone(), allow_unused=True, retain_graph=True)[0]
+        return torch.zeros_like(x) if found is None else found
+
+    both, parts, again = pulled(u + v), pulled(u) + pulled(v), pulled(u + v)
+    return not agree(parts, both, x.numel()) or not torch.equal(both, again)
 
 
 def suspects(f: Function, graph: Graph | None, x: Tensor, seen: Probe) -> str | None:
@@ -65,7 +101,8 @@ def suspects(f: Function, graph: Graph | None, x: Tensor, seen: Probe) -> str | 
     found = None if graph.opaque else first_wrong(graph, lambda part: _parts_from_values(part, x))
     named = [f"first at {found.label}"] if found else []
     named += [note.text for note in graph.notes if note.kind in _SUSPICIOUS]
-    named = named or [op.label for op in graph.ops if op.custom]
+    if found is None or not found.custom:
+        named += [f"{op.label} is written by hand" for op in graph.ops if op.custom]
     return ": " + "; ".join(named) + end if named else end
 
 

@@ -15,7 +15,7 @@ from eitherway.calculus.chain import prepare as prepare_chain
 from eitherway.calculus.jacobian.apart import must_be_apart
 from eitherway.calculus.jacobian.check import JacobianWarning, probe
 from eitherway.calculus.jacobian.choose import Choice, Mode, Sizes, choose, reverse
-from eitherway.calculus.jacobian.first_call import culprit, suspects, what_is_wrong
+from eitherway.calculus.jacobian.first_call import culprit, first_difference, suspects, what_is_wrong
 from eitherway.calculus.jacobian.memory import as_text, must_fit
 from eitherway.calculus.jacobian.operator import operator_of
 from eitherway.calculus.jacobian.still import Still
@@ -79,6 +79,9 @@ class JacobianPlan:
         else:
             s = self.sizes
             must_fit(s.rows, s.columns, s.batch or 1, x.dtype, x.device, self.memory)
+            if not (s.rows and s.columns):
+                self.way = _Empty(s)
+                return
             self.choice = choose(self._run, graph, x, s, mode=self.asked, memory=self.memory, race=self.race)
             self.way = self.choice.way
             if self.batched and "chain" not in self.choice.predicted:  # a chain is made of samples that are apart
@@ -88,8 +91,9 @@ class JacobianPlan:
     def _capture(self, x: Tensor) -> Graph | None:
         """f's run at x; None, with a remark, where it cannot be followed."""
         try:
-            graph = call(lambda point: capture(self.f, point), x)
+            graph = call(lambda point: capture(self.f, point, track=True), x)
         except ModelError:
+            as_output(self._run(x), self.f)  # where f returns no tensor, it says so better
             raise
         except (RuntimeError, NotImplementedError, TypeError) as error:
             if "allocate" in str(error):
@@ -114,8 +118,13 @@ class JacobianPlan:
 
     def _value(self, x: Tensor) -> Tensor:
         y = as_output(self._run(x), self.f).detach()
-        if self.graph is None and not torch.equal(y, self._run(x).detach()):
-            raise ModelError(f"{name_of(self.f)} returned two different values at one point, so it has no Jacobian")
+        before = self._run(x).detach() if self.graph is None else self.graph.values[self.graph.outputs[0]].tensor
+        if before is not None and not (before.shape == y.shape and torch.allclose(before, y, equal_nan=True)):
+            place = first_difference(self.f, x)
+            raise ModelError(
+                f"two calls of {name_of(self.f)} at one point returned two values{place}, so it has no Jacobian; it "
+                "draws numbers of its own or remembers earlier calls: fix its generator, or reset its state inside"
+            )
         return y
 
     def _run(self, x: Tensor) -> Tensor:
@@ -143,8 +152,15 @@ class JacobianPlan:
 
     def _check(self, x: Tensor) -> None:
         """Compares the way with torch's products and with values at x; torch's reverse way replaces a wrong one."""
-        J = self.way(x)
-        seen = probe(self._run, x)
+        try:
+            J = self.way(x)
+            seen = probe(self._run, x)
+        except ModelError:
+            raise
+        except (RuntimeError, NotImplementedError, IndexError) as error:
+            raise ModelError(
+                f"{name_of(self.f)} cannot be differentiated at this point{self._writes()}: {error}"
+            ) from error
         wrong = what_is_wrong(J, seen, self.sizes)
         if wrong:
             found = culprit(self.graph, x, self.mode)  # type: ignore[arg-type]
@@ -163,6 +179,14 @@ class JacobianPlan:
             warnings.warn(text, JacobianWarning, _CALLER)
         self.first = (x, J)
 
+    def _writes(self) -> str:
+        notes = self.graph.notes if self.graph is not None else []
+        found = [note.text for note in notes if note.kind in ("inplace", "state written", "input written", "hook")]
+        found += [
+            f"{op.name} writes in place ({op.label})" for op in (self.graph.ops if self.graph else []) if op.mutates
+        ]
+        return f" ({'; '.join(dict.fromkeys(found))})" if found else ""
+
     # evaluating ----------------------------------------------------------------------------------------------------
 
     def __call__(self, x: Any) -> Any:
@@ -174,7 +198,7 @@ class JacobianPlan:
         x = as_point(x).detach()
         if (x.shape, x.dtype, x.device) != self.like or self.still.key() != self.key:
             self._plan(x)
-        elif self.guard is not None and self.first is None:
+        elif self.guard is not None and (self.first is None or self.first[0] is not x):
             self._follow_branches(x)
         if self.form == "operator":
             return self._operator(x)
@@ -277,6 +301,19 @@ class JacobianPlan:
 
     def __repr__(self) -> str:
         return f"JacobianPlan({self.sizes.rows} x {self.sizes.columns}, way={self.mode!r})"
+
+
+class _Empty:
+    """Of a function with no outputs or no inputs."""
+
+    name = "empty"
+
+    def __init__(self, sizes: Sizes):
+        self.sizes = sizes
+
+    def __call__(self, x: Tensor) -> Tensor:
+        s = self.sizes
+        return x.new_zeros(*(() if s.batch is None else (s.batch,)), s.rows, s.columns)
 
 
 class _AsSparse:
