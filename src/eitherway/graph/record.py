@@ -17,7 +17,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from eitherway.graph.graph import Graph, Op, Ref, substitute
+from eitherway.graph.graph import Graph, Op, Ref, leaves, substitute
 from eitherway.graph.handwritten import Handwritten
 from eitherway.graph.replay import Replay
 from eitherway.graph.tape import Tape, written_by
@@ -52,7 +52,7 @@ class TrainingLevel(SchemaCheckMode):
         if self.paused:
             return func(*args, **kwargs)
         tape = self.tape
-        if any(map(_wrapped, pytree.tree_leaves((args, kwargs)))):
+        if any(map(_wrapped, leaves((args, kwargs)))):
             tape.note("opaque", f"a transform of torch.func runs inside ({self.place()})")
             return func(*args, **kwargs)
         for tensor in written_by(func, args, kwargs):
@@ -115,7 +115,7 @@ class TrainingLevel(SchemaCheckMode):
         """One hand-written `autograd.Function` as one operation: what it does inside is its own affair."""
         if self.paused:
             return original(cls, *args, **kwargs)
-        for leaf in pytree.tree_leaves((args, kwargs)):
+        for leaf in leaves((args, kwargs)):
             if isinstance(leaf, Tensor):
                 self.tape.find(leaf)
         with self.pause():
@@ -219,8 +219,8 @@ class AtenLevel(TorchDispatchMode):
                 if type(op.structure) is Ref:
                     env[op.outputs[0]] = answer
                 else:
-                    env.update(zip(op.outputs, (t for t in pytree.tree_leaves(answer) if isinstance(t, Tensor))))
-        answer = substitute(graph.answer, env.__getitem__)
+                    env.update(zip(op.outputs, (t for t in leaves(answer) if isinstance(t, Tensor))))
+        answer = pytree.tree_map(lambda leaf: env[leaf.index] if type(leaf) is Ref else leaf, graph.answer)
         return tape.graph([i for _, i in sorted(inputs)], graph.arguments, answer, keep=True)
 
 

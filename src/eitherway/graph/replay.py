@@ -7,10 +7,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils import _pytree as pytree
 
 from eitherway.base.errors import ModelError
-from eitherway.graph.graph import Graph, Op, Ref, substitute
+from eitherway.graph.graph import Graph, Op, Ref, leaves, substitute
 
 
 class Replay:
@@ -83,7 +82,7 @@ class Replay:
         """
         graph = self.graph
         if len(inputs) != len(graph.inputs):
-            raise ModelError(f"got {len(inputs)} tensors for a run that was captured with {len(graph.inputs)}; give as many")
+            raise ModelError(f"got {len(inputs)} tensors for a run that was captured with {len(graph.inputs)}")
         env: dict[int, Any] = dict(self.constants)
         env.update(zip(graph.inputs, inputs))
         if not self.pure:
@@ -95,8 +94,7 @@ class Replay:
             if type(op.structure) is Ref:
                 env[op.outputs[0]] = answer
             else:
-                leaves = [leaf for leaf in pytree.tree_leaves(answer) if isinstance(leaf, Tensor)]
-                env.update(zip(op.outputs, leaves))
+                env.update(zip(op.outputs, (leaf for leaf in leaves(answer) if isinstance(leaf, Tensor))))
             if not keep:
                 for i in gone:
                     env.pop(i, None)
@@ -117,9 +115,8 @@ class Replay:
 
     def _guard(self, op: Op, answer: Any) -> None:
         if op.outputs:
-            leaves = [leaf for leaf in pytree.tree_leaves(answer) if isinstance(leaf, Tensor)]
             expected: Any = [tuple(self.graph.values[i].shape) for i in op.outputs]
-            answer = [tuple(leaf.shape) for leaf in leaves]
+            answer = [tuple(leaf.shape) for leaf in leaves(answer) if isinstance(leaf, Tensor)]
         else:
             expected = self.graph.scalars.get(op.index)
         if answer != expected:

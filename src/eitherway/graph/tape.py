@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from eitherway.graph.graph import Graph, Note, Op, Ref, Value
+from eitherway.graph.graph import Graph, Note, Op, Ref, Value, leaves, mapped
 
 FREELY_CAST = {"copy_", "fill_", "zero_", "masked_fill_", "index_put_", "detach_", "transpose_", "t_", "squeeze_"}
 """In-place operations whose result keeps the type of what they write into, with or without the write."""
@@ -86,8 +86,8 @@ class Tape:
         def ref(leaf: Any) -> Any:
             return Ref(self.find(leaf).index) if isinstance(leaf, Tensor) else leaf
 
-        held = pytree.tree_map(ref, (tuple(args), dict(kwargs)))
-        inputs = tuple(leaf.index for leaf in pytree.tree_leaves(held) if type(leaf) is Ref)
+        held = mapped((tuple(args), dict(kwargs)), ref)
+        inputs = tuple(leaf.index for leaf in leaves(held) if type(leaf) is Ref)
         name = name or plain_name(target)
         index = len(self.ops)
         wrote = tuple(self.known[id(t)] for t in written_by(target, args, kwargs) if id(t) in self.known)
@@ -102,8 +102,8 @@ class Tape:
             value = self.value(leaf, "result", name, producer=index, depends=depends, differentiable=smooth)
             return Ref(value.index)
 
-        structure = pytree.tree_map(made, answer)
-        outputs = tuple(leaf.index for leaf in pytree.tree_leaves(structure) if type(leaf) is Ref)
+        structure = mapped(answer, made)
+        outputs = tuple(leaf.index for leaf in leaves(structure) if type(leaf) is Ref)
         op = Op(
             index, name, target, held[0], held[1], inputs, outputs, structure, module, module_class, where,
             custom=custom, cut=cut, random=random, mutates=wrote, parent=parent,
@@ -121,7 +121,7 @@ class Tape:
         """Whether an operation handed its input back: nothing happened."""
         if not isinstance(answer, Tensor):
             return False
-        return any(leaf is answer for leaf in pytree.tree_leaves((args, kwargs)))
+        return any(leaf is answer for leaf in leaves((args, kwargs)))
 
     def note(self, kind: Any, text: str, op: int | None = None) -> None:
         note = Note(kind, text, op)
@@ -135,7 +135,7 @@ class Tape:
             return Ref(self.find(leaf).index) if isinstance(leaf, Tensor) else leaf
 
         structure = pytree.tree_map(ref, answer)
-        outputs = [leaf.index for leaf in pytree.tree_leaves(structure) if type(leaf) is Ref]
+        outputs = [leaf.index for leaf in leaves(structure) if type(leaf) is Ref]
         last = self._last_reads(outputs)
         for op in self.ops:
             if op.mutates:
@@ -241,5 +241,5 @@ def written_by(target: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[s
     for i, argument in enumerate(schema.arguments):
         given = args[i] if i < len(args) else kwargs.get(argument.name)
         if argument.alias_info is not None and argument.alias_info.is_write:
-            found += [leaf for leaf in pytree.tree_leaves(given) if isinstance(leaf, Tensor)]
+            found += [leaf for leaf in leaves(given) if isinstance(leaf, Tensor)]
     return found
