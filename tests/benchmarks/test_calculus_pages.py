@@ -76,3 +76,15 @@ def test_misses_stand_in_bold():
     assert "**0.50**" in jacobian.prepared_table([row])
     assert "**0.50**" not in jacobian.prepared_table([{**row, "ratio": math.nan}])
     assert "**4.00**" in jacobian.first_table([{**row, "ratio": 4.0}])
+
+
+def test_memory_beyond_the_fastest_way_or_the_budget_stands_in_bold():
+    def row(ours: float, torch_way: float) -> dict:
+        one = {"bytes": torch_way, "seconds": 1e-3, "why": "", "chunk": None}
+        row = {"network": "net", "batched": False, "torch": {"jacrev": one}, "fastest": "jacrev", "smallest": "jacrev"}
+        return {**row, "ours": {"bytes": ours, "seconds": 1e-3, "why": ""}}
+
+    assert "**" not in jacobian.memory_table([row(20e6, 20e6)])
+    assert "**30 MB**" in jacobian.memory_table([row(30e6, 20e6)])
+    assert "**201 MB**" in jacobian.memory_table([row(201e6, 300e6)])
+    assert "killed" in jacobian.memory_table([row(math.nan, 20e6) | {"ours": {"bytes": math.nan, "why": "killed"}}])
