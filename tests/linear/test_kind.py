@@ -215,7 +215,7 @@ def test_a_kind_reads_well_in_text_and_on_a_page():
     [
         (lambda: linear.rotation([0.1, 0.2]).kind(), r"this is a batch of \(2,\). Ask one of them"),
         (lambda: LinearMap([[math.nan]]).kind(), "cannot tell the kind of the map: entry"),
-        (lambda: AffineMap([[1]], [math.inf]).kind(), "entry .0,. is inf; every entry should be finite"),
+        (lambda: AffineMap([[1]], [math.inf]).kind(), "entry .0,. is inf"),
         (lambda: identity(2).to(torch.float16).kind(), "cannot tell the kind in torch.float16"),
         (lambda: identity(2).kind(-1), "the tolerance of kind is -1: expected a small number"),
     ],

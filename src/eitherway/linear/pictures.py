@@ -142,6 +142,8 @@ def _draw(axes: Any, map: LinearMap | AffineMap, limits: tuple[float, float], na
         if np.abs(tips[k] - centre).max() > 1e-9 * span:
             _arrow(axes, centre, tips[k], _ARROWS[k])
             away = _unit(tips[k] - centre) + 0.8 * sum(_unit(tips[k] - tips[j]) for j in range(m) if j != k)
+            if n == m == 2 and abs(_across(tips[0] - centre) @ _unit(tips[1] - centre)) < 0.2:
+                away = _across(tips[k] - centre) * (1 if k == 0 else -1)  # beside arrows that lie on one another
             _label(axes, tips[k], away, named + _SUBSCRIPTS[k], _ARROWS[k])
 
 
@@ -232,7 +234,7 @@ def _eigenvectors(axes: Any, map: LinearMap | AffineMap, limits: tuple[float, fl
         drawn.append(vector)
         ends = [_leaves(vector, limits), -_leaves(-vector, limits)]
         axes.plot(*np.outer(ends, vector).T, color=_EIGEN, linewidth=1.3, linestyle=(0, (5, 4)), zorder=3)
-        spots = np.outer(0.8 * np.array(ends), vector)  # on the side that is farther from the basis vectors
+        spots = np.outer(0.74 * np.array(ends), vector)  # on the side that is farther from the basis vectors
         clear = [min(np.linalg.norm(spot - tip) for tip in matrix.T) for spot in spots]
         spot = spots[int(np.argmax(clear))]
         _label(axes, spot, _across(vector), f"× {value:.4g}", _EIGEN)

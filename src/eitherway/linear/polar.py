@@ -135,8 +135,9 @@ def singular_frames(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """U, s, V of A = U diag(s) V^T: rotations, and s falling with the sign of det A on its last entry.
 
     The largest entry of every column of V but the last is positive; the last follows from det V = +1. Unique where no
-    two singular values agree. Where some do, the gradient is still right for what does not depend on the choice among
-    their frames, as the product of all three, and finite for what does. Differentiable once.
+    two singular values agree. Where some do, their frames have no derivative: it counts as 0 for the part that turns
+    both frames together, so that all gradients stay finite, and those of U V^T and of sums over s right. Differentiable
+    once.
 
     Args:
         matrix: (..., n, n).
