@@ -12,7 +12,6 @@ from eitherway import linear
 from eitherway.base.errors import ModelError
 from eitherway.linear import AffineMap, LinearMap, identity
 from eitherway.linear.angles import planes_of
-from eitherway.linear.kind import residuals
 
 few = settings(max_examples=25, deadline=None)
 seeds = st.integers(0, 10**6)
@@ -194,7 +193,7 @@ def test_a_scaled_and_sheared_rotation_is_not_quietly_taken_for_a_rotation():
 
 def test_residuals_of_a_batch_are_those_of_each():
     batch = torch.stack([turned(1, 3).matrix, linear.shear(1.0, 3).matrix, randn(4, 3, 3)])
-    together = residuals(batch)
+    together = LinearMap(batch).residuals()
     for k in range(3):
         for name, value in LinearMap(batch[k]).kind().residuals.items():
             assert together[name][k].item() == pytest.approx(value, abs=1e-14)
@@ -216,6 +215,7 @@ def test_a_kind_reads_well_in_text_and_on_a_page():
         (lambda: linear.rotation([0.1, 0.2]).kind(), r"this is a batch of \(2,\). Ask one of them"),
         (lambda: LinearMap([[math.nan]]).kind(), "cannot tell the kind of the map: entry"),
         (lambda: AffineMap([[1]], [math.inf]).kind(), "entry .0,. is inf"),
+        (lambda: LinearMap([[math.nan]]).residuals(), "cannot tell the kind of the map: entry .0, 0"),
         (lambda: identity(2).to(torch.float16).kind(), "cannot tell the kind in torch.float16"),
         (lambda: identity(2).kind(-1), "the tolerance of kind is -1: expected a small number"),
     ],

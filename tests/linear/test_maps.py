@@ -207,6 +207,14 @@ def test_lists_arrays_whole_numbers_and_tensors_are_taken():
     assert (np.float64(2) * single).dtype == (torch.tensor(2.0) * single).dtype == torch.float32
 
 
+def test_maps_are_arrays_are_true_and_add_up():
+    turn = linear.rotation(0.3)
+    np.testing.assert_array_equal(np.asarray(turn), turn.matrix)
+    assert np.asarray(turn, dtype=np.float32).dtype == np.float32
+    assert LinearMap(turn).structure == "rotation" and bool(turn)
+    assert sum([turn, turn]).close(2 * turn)
+
+
 def test_lists_of_tensors_keep_their_gradients():
     angle = torch.tensor(0.3, requires_grad=True)
     a = LinearMap([[angle.cos(), 0], [0, angle]])
@@ -267,7 +275,8 @@ def test_maps_work_under_functional_transforms():
         (lambda: LinearMap([torch.ones(2), torch.ones(3)]), "has rows of unlike shapes"),
         (lambda: identity(2) @ identity(3), "the right one ends in R"),
         (lambda: identity(2) + identity(3), "maps that are added have one shape"),
-        (lambda: identity(2) + 1, "is not a linear map: to move by b write"),
+        (lambda: identity(2) + 1, "to add a matrix A . LinearMap"),
+        (lambda: np.eye(2) + identity(2), "is not a linear map: to move by b"),
         (lambda: linear.translation([1]) + 1, "to move further by b write"),
         (lambda: identity(2) * identity(2), "write A @ B to compose them"),
         (lambda: identity(2) * linear.translation([1, 2]), "map is ambiguous: write A @ B"),
@@ -289,6 +298,7 @@ def test_maps_work_under_functional_transforms():
         (lambda: AffineMap.from_homogeneous([[1]]), "a homogeneous matrix is at least 2 x 2"),
         (lambda: identity(2).to("meta") @ identity(2), "bring both to one device by"),
         (lambda: LinearMap(torch.eye(2).half()).inverse(), "it needs float32 or float64"),
+        (lambda: LinearMap(torch.eye(2).half()).det(), "cannot take a determinant in torch.float16"),
         (lambda: LinearMap([[1, math.nan], [0, 1]]).inverse(), "every entry should be finite"),
         (lambda: identity(0), "expected a whole number of dimensions, at least 1"),
     ],

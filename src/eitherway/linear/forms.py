@@ -279,6 +279,7 @@ class Dense:
         return Dense(torch.linalg.inv(self.matrix))
 
     def det(self) -> Tensor:
+        refuse_half(self.matrix, "take a determinant")
         return torch.linalg.det(self.matrix)
 
     def each(self, change: Callable[[Tensor], Tensor]) -> Form:

@@ -50,7 +50,9 @@ def as_tensor(value: Any, what: str) -> Tensor:
     if kind == "c":
         raise ModelError(f"{what} is complex: expected real numbers. Take its real part?")
     if kind not in "biuf":
-        raise ModelError(f"{what} cannot be read as numbers: got {_short(value)}. Give a tensor, an array or a list")
+        raise ModelError(
+            f"{what} cannot be read as numbers: got {_short(value)}. Give a tensor, an array, or lists of one length"
+        )
     wanted = array.dtype if array.dtype in (np.float16, np.float32, np.float64) else np.float64
     return torch.from_numpy(np.array(array, dtype=wanted, order="C"))
 

@@ -114,16 +114,14 @@ def kind_of(map: LinearMap | AffineMap, tolerance: float | None = None) -> Kind:
     if map.batch_shape:
         raise ModelError(
             f"kind describes one map; this is a batch of {tuple(map.batch_shape)}. Ask one of them, A[0].kind(), "
-            "or take residuals(A.matrix) for all"
+            "or measure all at once by .residuals() of the linear map"
         )
+    if tolerance is not None and not tolerance >= 0:
+        raise ModelError(f"the tolerance of kind is {tolerance}: expected a small number of 0 or more, such as 1e-6")
     linear = map.linear if isinstance(map, AffineMap) else map
     matrix = linear.matrix.detach()
-    refuse_half(matrix, "tell the kind")
-    refuse_nonfinite(matrix, "tell the kind of the map")
     if tolerance is None:
         tolerance = 100 * max(matrix.shape) * torch.finfo(matrix.dtype).eps
-    if not tolerance >= 0:
-        raise ModelError(f"the tolerance of kind is {tolerance}: expected a small number of 0 or more, such as 1e-6")
     found = {name: value.item() for name, value in residuals(matrix).items()}
     square = matrix.shape[0] == matrix.shape[1]
     values = tuple(torch.linalg.svdvals(matrix).tolist())
@@ -158,6 +156,8 @@ def residuals(matrix: Tensor) -> dict[str, Tensor]:
     distance to the nearest member; for shear and projection, what the defining equation leaves over; for singular the
     smallest singular value over the largest.
     """
+    refuse_half(matrix, "tell the kind")
+    refuse_nonfinite(matrix, "tell the kind of the map")
     n, m = matrix.shape[-2:]
     values = torch.linalg.svdvals(matrix)
     norm = _safe(matrix.norm(dim=(-2, -1)))

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Literal, overload
 
+import numpy as np
 import torch
 from torch import Size, Tensor
 
@@ -44,8 +45,8 @@ class LinearMap:
     tensor on the right is points in rows, never a matrix; write `A @ LinearMap(M)` for a matrix.
 
     Args:
-        matrix: (..., n, m): a tensor, an array or nested lists. Floating-point tensors and arrays keep precision,
-            device and gradient; all else becomes float64.
+        matrix: (..., n, m): a tensor, an array, nested lists or a map. Floating-point tensors and arrays keep
+            precision, device and gradient; all else becomes float64.
 
     Raises:
         ModelError: if it is no matrix of real numbers.
@@ -60,7 +61,7 @@ class LinearMap:
     __array_ufunc__ = None  # NumPy leaves `array @ map` and `array * map` to us
 
     def __init__(self, matrix: Any):
-        self.form: Form = Dense(as_matrix(matrix))
+        self.form: Form = matrix.form if isinstance(matrix, LinearMap) else Dense(as_matrix(matrix))
 
     @classmethod
     def of(cls, form: Form) -> LinearMap:
@@ -157,6 +158,9 @@ class LinearMap:
         same_batch(self, other, "add")
         return LinearMap.of(add(*alike(self.form, other.form)))
 
+    def __radd__(self, other: Any) -> Any:
+        return self if isinstance(other, int) and other == 0 else self + other  # sum() starts from 0
+
     def __sub__(self, other: Any) -> Any:
         return self + (-other)
 
@@ -217,6 +221,12 @@ class LinearMap:
 
         return kind_of(self, tolerance)
 
+    def residuals(self) -> dict[str, Tensor]:
+        """The distance from every class, (...) each, of all maps of a batch at once: what `kind` decides by."""
+        from eitherway.linear.kind import residuals
+
+        return residuals(self.matrix)
+
     def decompose(self, order: Order = "RFZS") -> Decomposition:
         """The map as a product of simple ones, unique and differentiable.
 
@@ -249,6 +259,12 @@ class LinearMap:
             return other.close(self, tolerance)
         same = self.shape[-2:] == other.shape[-2:]
         return same and all_close(self.matrix, other.matrix, max(self.shape[-2:]), tolerance)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.array(self.matrix.detach().cpu().numpy(), dtype=dtype)
+
+    def __bool__(self) -> bool:
+        return True  # a map is something, even a single one, which has no length
 
     def __len__(self) -> int:
         if not self.batch_shape:
