@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, overload
 
 import torch
@@ -68,6 +69,24 @@ class AffineMap:
             )
         whole = whole / whole[..., -1:, -1:]
         return cls(LinearMap(whole[..., :-1, :-1]), whole[..., :-1, -1])
+
+    @classmethod
+    def from_function(cls, f: Callable[..., Any], size: int | Sequence[int] | Tensor | None = None) -> AffineMap:
+        """The matrix and the shift of an affine function, flattened: f(x) = A x + b.
+
+        Args:
+            f: a function or module of one tensor.
+            size: of its input: a length, a shape, or an example; None finds it.
+
+        Raises:
+            ModelError: if f is not affine; the message names the operations that bend it.
+
+        >>> AffineMap.from_function(lambda x: 2 * x + 1, 2).shift
+        tensor([1., 1.], dtype=torch.float64)
+        """
+        from eitherway.linear.affine import from_function
+
+        return from_function(f, size)
 
     @property
     def shape(self) -> Size:
