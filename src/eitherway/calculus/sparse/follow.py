@@ -1,0 +1,213 @@
+"""Follows which inputs every number of a run depends on, operation by operation, through the memory they stand in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from eitherway.base.errors import ModelError
+from eitherway.calculus.sparse import rules
+from eitherway.calculus.sparse.index_sets import IndexSets, TooMany
+from eitherway.calculus.sparse.memory import Memory
+from eitherway.calculus.sparse.site import Answer, Operand, Site, Unsure
+from eitherway.graph import Graph, Op, Value, lower
+
+
+@dataclass
+class Followed:
+    """What a run's outputs depend on."""
+
+    rows: Any
+    """(p, q) boolean CSR matrix of scipy, indices sorted."""
+    numbers: np.ndarray
+    """(p,) the set of each row: rows with one number are alike."""
+    fallbacks: list[str] = field(default_factory=list)
+    """Operations counted as dense blocks, with their places."""
+    zeros: list[Reliance] = field(default_factory=list)
+
+
+@dataclass
+class Reliance:
+    """A tensor from outside whose zeros made the pattern smaller: it holds as long as they are zeros."""
+
+    name: str
+    tensor: Tensor
+    version: int
+    zeros: Tensor
+
+    @classmethod
+    def on(cls, value: Value) -> Reliance:
+        assert value.tensor is not None
+        tensor = value.tensor
+        return cls(value.name, tensor, tensor._version, _zeros(tensor))
+
+    def holds(self) -> bool:
+        """Whether all that was zero still is."""
+        if self.tensor._version == self.version:
+            return True
+        now = _zeros(self.tensor)
+        if now.shape != self.zeros.shape or bool((self.zeros & ~now).any()):
+            return False
+        self.version = self.tensor._version
+        return True
+
+
+def _zeros(tensor: Tensor) -> Tensor:
+    return (tensor.detach() if tensor.layout == torch.strided else tensor.detach().to_dense()) == 0
+
+
+def follow(graph: Graph, *, most: int | None = None) -> Followed:
+    """Which inputs each output of a captured run depends on.
+
+    The answer holds for all inputs that take the run along the same branches: values at x are never read, zeros of
+    constants are.
+
+    Args:
+        graph: of `capture`, with one tensor as input and one as output.
+        most: entries that index sets may hold in all.
+
+    Raises:
+        ModelError: if the run cannot be repeated from its graph, or the sets grow too large.
+    """
+    lowered = lower(graph)
+    value = lowered.values[lowered.inputs[0]]
+    sets = IndexSets(value.numel) if most is None else IndexSets(value.numel, most)
+    walk = Walk(lowered, sets)
+    walk.memory.write(value, torch.arange(1, value.numel + 1).reshape(value.shape))
+    op = None
+    try:
+        for op in lowered.ops:
+            walk.step(op)
+        result = walk.memory.read(lowered.values[lowered.outputs[0]])
+        shape = lowered.values[lowered.outputs[0]].shape
+        numbers = torch.zeros(shape, dtype=torch.int64) if result is None else result
+        flat = numbers.reshape(-1).numpy().copy()
+        rows = sets.rows(flat)
+    except TooMany:
+        where = f" at {op.label}" if op is not None else ""
+        raise ModelError(
+            f"the index sets of a sparse Jacobian outgrow {sets.most} entries{where}: nearly every output depends on "
+            "many inputs, so a dense or operator form serves better"
+        ) from None
+    return Followed(rows, flat, walk.fallbacks, [Reliance.on(value) for value in walk.relied.values()])
+
+
+class Walk:
+    """The state of one pass over a lowered graph."""
+
+    def __init__(self, graph: Graph, sets: IndexSets, memory: Memory | None = None) -> None:
+        self.graph, self.sets = graph, sets
+        self.memory = memory or Memory(graph, sets)
+        self.fallbacks: list[str] = []
+        self.relied: dict[int, Value] = {}
+        self.varying = {graph.values[i].room for i in graph.inputs}
+        """Rooms whose content depends on x, with a gradient or without."""
+        self.written: dict[int, int] = {}
+        for op in graph.ops:
+            for i in op.mutates:
+                room = graph.values[i].room
+                if room is not None:
+                    self.written[room] = op.index
+
+    def step(self, op: Op) -> None:
+        """One operation: reads its arguments' sets, writes its outputs'."""
+        inputs = [self.graph.values[i] for i in op.inputs]
+        outputs = [self.graph.values[i] for i in op.outputs]
+        targets = [self.graph.values[i] for i in op.mutates]
+        if not op.cut and self.memory.holds(inputs):
+            self._carry(op, inputs, outputs, targets)
+        elif self.memory.holds(outputs):
+            self._cut(op, inputs, outputs, targets)
+        if any(self._varies(value) for value in inputs):
+            self.varying.update(value.room for value in (*outputs, *targets))
+
+    def _carry(self, op: Op, inputs: list[Value], outputs: list[Value], targets: list[Value]) -> None:
+        rooms = {value.room for value in inputs if value.room is not None}
+        written = {value.room for value in targets}
+        if outputs and not targets and all(value.room in rooms for value in outputs) and not op.custom:
+            self._view(inputs, outputs)
+            return
+        answer = self._answer(op, outputs)
+        parts: Sequence[Tensor | None] = [answer] if answer is None or isinstance(answer, Tensor) else answer
+        for value, ids in zip(outputs, parts):
+            if not (value.dtype.is_floating_point or value.dtype.is_complex):
+                ids = None
+            self._write(value, ids, targets, known=value.room in written)
+        if not outputs:
+            for value in targets:  # lists of tensors written at once
+                self.memory.write(value, self._whole(op), weakly=True)
+
+    def _write(self, value: Value, ids: Tensor | None, targets: list[Value], known: bool) -> None:
+        """A write through a severed handle adds to what others see there, and joins the handle to them again."""
+        apart = known and any(target.index in self.memory.severed for target in targets)
+        if apart and ids is None:
+            self.memory.severed.add(value.index)
+            return
+        self.memory.write(value, ids, weakly=apart)
+
+    def _view(self, inputs: list[Value], outputs: list[Value]) -> None:
+        for value in outputs:
+            bases = [base for base in inputs if base.room == value.room]
+            if bases and all(base.index in self.memory.severed for base in bases):
+                self.memory.severed.add(value.index)
+
+    def _cut(self, op: Op, inputs: list[Value], outputs: list[Value], targets: list[Value]) -> None:
+        """No gradient passes: a new tensor holds none, a view of an old one hides it, a write leaves it as it was."""
+        rooms = {value.room for value in inputs if value.room is not None}
+        for value in outputs:
+            if op.cut and targets and op.name != "detach_":
+                if any(target.index in self.memory.severed for target in targets):
+                    self.memory.severed.add(value.index)
+            elif op.cut and value.room in rooms:
+                self.memory.severed.add(value.index)
+            elif targets:  # constants written over what depended on x
+                self._write(value, None, targets, known=True)
+            elif value.room not in rooms:
+                self.memory.write(value, None)  # memory that was freed and is used again
+
+    def _answer(self, op: Op, outputs: list[Value]) -> Answer:
+        if not any(value.dtype.is_floating_point or value.dtype.is_complex for value in outputs):
+            return [None] * len(outputs)
+        site = Site(op, self.sets, self._operand, outputs, self._relied_on)
+        if not site.live():
+            return [None] * len(outputs)
+        try:
+            if op.custom:
+                raise Unsure
+            return rules.apply(site)
+        except Unsure:
+            self.fallbacks.append(op.label)
+            return [site.everything()] * len(outputs)
+
+    def _whole(self, op: Op) -> Tensor | None:
+        return Site(op, self.sets, self._operand, [], self._relied_on).everything()
+
+    def _operand(self, index: int, site: Site) -> Operand:
+        value = self.graph.values[index]
+        assert value.tensor is not None
+        later = value.room is not None and self.written.get(value.room, -1) > site.op.index
+        smooth = value.dtype.is_floating_point or value.dtype.is_complex
+        ids = self.memory.read(value) if smooth else None
+        return Operand(value, value.tensor, ids, not later and not self._varies(value), site)
+
+    def _varies(self, value: Value) -> bool:
+        return value.depends or value.room in self.varying if value.room is not None else value.depends
+
+    def _relied_on(self, value: Value) -> None:
+        """Remembers the tensors from outside that a constant was made of."""
+        wanted, seen = [value.index], set()
+        while wanted:
+            index = wanted.pop()
+            if index in seen:
+                continue
+            seen.add(index)
+            found = self.graph.values[index]
+            if found.producer is not None:
+                wanted += self.graph.ops[found.producer].inputs
+            elif found.kind in ("parameter", "buffer", "constant"):
+                self.relied[found.index] = found

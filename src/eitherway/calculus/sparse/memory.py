@@ -1,0 +1,79 @@
+"""Which index set each element of memory holds: one number an element of storage, so that views need no rule."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from eitherway.calculus.sparse.index_sets import IndexSets
+from eitherway.graph import Graph, Value
+
+
+class Memory:
+    """A mirror of each room of memory that a dependence has reached, in units of its smallest elements.
+
+    A complex tensor's element is two units where its parts are seen on their own. Rooms nothing was written into are
+    not there: all their sets are empty.
+    """
+
+    def __init__(self, graph: Graph, sets: IndexSets) -> None:
+        self.sets = sets
+        self.units: dict[int, int] = {}
+        self.mirrors: dict[int, Tensor] = {}
+        self.lone: dict[int, Tensor] = {}
+        self.severed: set[int] = set()
+        """Values that share memory with a dependent one but let no gradient pass."""
+        for value in graph.values:
+            if value.room is not None and value.tensor is not None:
+                size = value.tensor.element_size()
+                self.units[value.room] = min(self.units.get(value.room, size), size)
+
+    def read(self, value: Value) -> Tensor | None:
+        """Set numbers of the value's shape, int64; None where all are empty. May share the mirror's memory."""
+        if value.index in self.severed:
+            return None
+        if value.room is None:
+            return self.lone.get(value.index)
+        if value.room not in self.mirrors:
+            return None
+        units = self._units(value)
+        if units.shape[-1] == 1:
+            return units[..., 0]
+        flat = units.reshape(-1, units.shape[-1])
+        whole = flat[:, 0].numpy()
+        for part in range(1, flat.shape[1]):
+            whole = self.sets.join(whole, flat[:, part].contiguous().numpy())
+        return torch.from_numpy(whole).reshape(value.shape)
+
+    def write(self, value: Value, numbers: Tensor | None, *, weakly: bool = False) -> None:
+        """Puts set numbers where the value stands; `weakly` keeps what was there, too."""
+        if value.room is None:
+            if numbers is not None:
+                self.lone[value.index] = numbers.expand(value.shape)
+            return
+        if value.room not in self.mirrors:
+            if numbers is None:
+                return
+            assert value.tensor is not None
+            length = value.tensor.untyped_storage().nbytes() // self.units[value.room]
+            self.mirrors[value.room] = torch.zeros(length, dtype=torch.int64)
+        units = self._units(value)
+        new = torch.zeros((), dtype=torch.int64) if numbers is None else numbers
+        new = new.expand(value.shape)[..., None].expand(units.shape)
+        if weakly:
+            joined = self.sets.join(units.reshape(-1).numpy(), new.reshape(-1).numpy())
+            new = torch.from_numpy(joined).reshape(units.shape)
+        units.copy_(new)
+
+    def holds(self, values: Iterable[Value]) -> bool:
+        """Whether any of the values stands in memory that a dependence has reached."""
+        return any(value.room in self.mirrors or value.index in self.lone for value in values)
+
+    def _units(self, value: Value) -> Tensor:
+        """(*shape, units an element), a view of the mirror."""
+        assert value.room is not None and value.tensor is not None
+        each = value.tensor.element_size() // self.units[value.room]
+        strides = [each * step for step in value.stride]
+        return self.mirrors[value.room].as_strided((*value.shape, each), (*strides, 1), each * value.offset)
