@@ -1,0 +1,456 @@
+"""The derivative of C(G(w)) with respect to w, explained: the links, their factors, and the products along them."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from eitherway.base.errors import ModelError, nearest
+from eitherway.calculus.accept import as_inputs, as_output, as_point, call, name_of
+from eitherway.calculus.links import Link, edges, make_link, pull_through, push_through, ratio, spine
+from eitherway.calculus.links_checks import against, best, check_link, relative
+from eitherway.calculus.links_flow import Stretch, breaks, stretches
+from eitherway.calculus.links_local import Together
+from eitherway.calculus.links_names import input_names, value_names
+from eitherway.calculus.links_program import Program
+from eitherway.graph import Graph, capture
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+PROBES = 16
+"""Random directions that stand for all of them where a product is too large to write out: norms to 10 % or so."""
+SIDES = 64
+"""Outputs, or inputs, up to which products are written out whole."""
+ROOM = 2**22
+"""Elements of the largest product that is written out."""
+DENSE = 2**26
+"""Elements up to which the whole derivative is written out when asked for: 512 MB in float64."""
+
+
+@dataclass(eq=False)
+class ChainRule:
+    """A derivative as a chain of links, each checked alone, with the products along them.
+
+    Args:
+        links: in the order of computation, one for each pair of neighbouring values that every path goes through;
+            where there are branches between them, `link.parts` holds theirs.
+        every: all links, branches one by one.
+        value: C, what the function returned.
+        source, output: what dC/dw calls w and C.
+        notes: what else a reader should hear, sentences.
+        stretches: where the product vanishes or explodes.
+        autograd: largest relative disagreement of the whole product with torch.autograd.
+        differences: the same with central differences along random directions.
+        estimated: whether norms come from random directions.
+        parameters: norms of the derivative by parameter, where they were asked for.
+    """
+
+    links: list[Link]
+    every: list[Link]
+    value: Tensor
+    source: str
+    output: str
+    notes: list[str]
+    autograd: float = math.nan
+    differences: float = math.nan
+    estimated: bool = False
+    stretches: list[Stretch] = field(default_factory=list)
+    parameters: dict[str, float] = field(default_factory=dict)
+    whole: Together | None = field(default=None, repr=False)
+    given: torch.Size = field(default_factory=torch.Size, repr=False)
+
+    @property
+    def name(self) -> str:
+        """dC/dw."""
+        return ratio(self.output, self.source)
+
+    @property
+    def wrong(self) -> list[Link]:
+        """Links whose backward contradicts the values they compute; `link.wrong` has the entry and both numbers."""
+        return [link for link in self.every if link.wrong is not None]
+
+    @property
+    def dead(self) -> list[Link]:
+        """Links that let nothing pass; `link.dead` says why."""
+        return [link for link in self.every if link.dead]
+
+    @property
+    def broken(self) -> list[Link]:
+        """Links at which NaN or infinity begins, the first first; `link.broken` says how."""
+        return [link for link in self.every if link.broken]
+
+    @property
+    def right(self) -> bool:
+        """Whether every check agrees: nothing wrong, nothing cut, nothing broken."""
+        cut = any(link.structure == "cut" for link in self.dead)
+        return not (self.wrong or self.broken or cut)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.value.numel(), self.given.numel()
+
+    @cached_property
+    def derivative(self) -> Tensor:
+        """The whole derivative, shaped as torch.func shapes it: what C has, then what w has.
+
+        Raises:
+            ModelError: if it does not fit; `push` and `pull` multiply with it unwritten.
+        """
+        p, q = self.shape
+        if p * q > DENSE:
+            raise ModelError(
+                f"{self.name} has {p} x {q} = {p * q:.3g} entries, too many to write out; table.push(v) and "
+                "table.pull(u) multiply with it as it is"
+            )
+        if self.whole is None:
+            return self.value.new_zeros((*self.value.shape, *self.given))
+        return self.whole.dense.reshape((*self.value.shape, *self.given))
+
+    def push(self, v: Tensor) -> Tensor:
+        """The derivative times a change v of w: factors multiplied forwards."""
+        v = v.to(self.value.dtype).reshape((1, *self.given))
+        return self.value.new_zeros(self.value.shape) if self.whole is None else self.whole.push(v)[0]
+
+    def pull(self, u: Tensor) -> Tensor:
+        """u times the derivative, u shaped as C: factors multiplied backwards."""
+        u = u.to(self.value.dtype).reshape((1, *self.value.shape))
+        return self.value.new_zeros(self.given) if self.whole is None else self.whole.pull(u)[0]
+
+    def plot(self, axes: Axes | None = None, *, kind: Literal["norms", "factors"] = "norms") -> Axes:
+        """A picture: `norms` of the products along the chain, or the `factors` as matrices side by side.
+
+        Raises:
+            ModelError: for factors that are too many or too large to be drawn.
+        """
+        from eitherway.calculus.chain_pictures import draw
+
+        return draw(self, axes, kind)
+
+    def __str__(self) -> str:
+        from eitherway.calculus.chain_table import text
+
+        return text(self)
+
+    def _repr_html_(self) -> str:
+        from eitherway.calculus.chain_table import html
+
+        return html(self)
+
+
+def chain_rule(
+    f: Callable[..., Any] | Sequence[Callable[..., Any]],
+    x: Any,
+    *,
+    wrt: str = "input",
+    dtype: torch.dtype | None = torch.float64,
+    seed: int = 0,
+) -> ChainRule:
+    """The derivative of f at x, link by link: names, formulas, factors, products, and checks of each.
+
+    f is run once as it is and followed operation by operation. Then all is computed again in float64 from copies;
+    models stay as they were.
+
+    Args:
+        f: a function, a module, or a list of them, first applied first: [G, C] is C(G(w)).
+        x: a tensor, array, list or number; a tuple of tensors for several inputs.
+        wrt: what to differentiate by: "input", the name of one of several inputs, the name of a parameter such as
+            "0.weight", or "parameters" for the norms of all.
+        dtype: what to compute in; None for the function's own precision, with coarser checks.
+        seed: of the random directions that links are checked along.
+
+    Raises:
+        ModelError: for what has no derivative or cannot be followed; the message says what and where.
+
+    >>> table = chain_rule([lambda w: w**2, torch.sin], 1.0)
+    >>> [link.name for link in table.links], round(float(table.derivative), 4)
+    (['dz1/dw', 'dC/dz1'], 1.0806)
+    """
+    stages: list[Any] = list(f) if isinstance(f, list | tuple) else [f]
+    if not stages or not all(callable(stage) for stage in stages):
+        raise ModelError(f"chain_rule got {f!r:.60}; expected a function, a module, or a list of them such as [G, C]")
+    inputs = _inputs(stages, x)
+    graph = _captured(stages, inputs, x if not isinstance(x, tuple) else x[0], wrt)
+    program = _promoted(graph, dtype)
+    names = input_names(stages[0], len(inputs))
+    source, title = _source(graph, wrt, names)
+    output = graph.outputs[-1]
+    return _explained(program, stages, source, title, output, seed, wrt == "parameters")
+
+
+def _explained(
+    program: Program, stages: list[Any], source: int, title: str, output: int, seed: int, parameters: bool
+) -> ChainRule:
+    graph = program.graph
+    everything = {v.index for v in graph.parameters()} if parameters else set()
+    pairs = edges(program, {source}, output)
+    made = [b for _, _, b in pairs]
+    nodes = sorted({source, *made}, key=lambda i: (-1, i) if i == source else (program.producer[i], i))
+    handed = [(i, _stage_name(s)) for i, s in zip(graph.outputs, stages)] if len(stages) > 1 else []
+    names = value_names(program, nodes, handed, stages, title) if pairs else {source: title, output: "C"}
+    for value in graph.parameters():
+        names.setdefault(value.index, value.name)
+    generator = torch.Generator().manual_seed(seed)
+    links = [make_link(program, *pair, names) for pair in pairs]
+    for link in links:
+        check_link(program, link, generator)
+    table = ChainRule(
+        spine(links, nodes, names) if links else [],
+        links,
+        program.env[output].detach(),
+        names[source],
+        names.get(output, "C"),
+        _notes(graph, program, links, title),
+        given=program.env[source].shape,
+    )
+    _products(table, program, source, output, generator)
+    if links:
+        _whole_checks(table, program, source, output, generator)
+        table.stretches = stretches(table.links, _top(table), table.output)
+    if everything:
+        table.parameters = _parameters(program, everything, output, names, generator)
+    return table
+
+
+def _products(table: ChainRule, program: Program, source: int, output: int, generator: torch.Generator) -> None:
+    """Norms of the running products, and the whole derivative as an operator."""
+    links = table.every
+    if not links:
+        return
+    table.whole = Together([(k.read, k.made, k.local) for k in links], source, output)
+    p, q = table.shape
+    widest = max(max(k.shape) for k in links)
+    u, exact_back = _directions(program.env[output], p, widest, generator)
+    v, exact_forth = _directions(program.env[source], q, widest, generator)
+    table.estimated = not (exact_back and exact_forth)
+    back = pull_through(links, output, u)
+    forth = push_through(links, source, v)
+    sizes = {i: _norm(t, exact_back) for i, t in back.items()}
+    ahead = {i: _norm(t, exact_forth) for i, t in forth.items()}
+    for link in (*links, *table.links):
+        link.backward, link.forward = sizes.get(link.read, 0.0), ahead.get(link.made, 0.0)
+        if link.parts:
+            known = [k.differences for k in link.parts if k.differences is not None]
+            link.differences = max(known, default=None)
+            link.autograd = max((k.autograd for k in link.parts if k.autograd is not None), default=None)
+    breaks(links, {i: math.isfinite(s) for i, s in sizes.items()})
+
+
+def _directions(like: Tensor, count: int, widest: int, generator: torch.Generator) -> tuple[Tensor, bool]:
+    """(K, *shape) unit vectors, all of them, or a few random ones; and whether they are all."""
+    if count <= SIDES and count * widest <= ROOM:
+        return torch.eye(count, dtype=like.dtype, device=like.device).view(count, *like.shape), True
+    drawn = torch.randn(PROBES, *like.shape, generator=generator, dtype=torch.float64)
+    return drawn.to(like.device, like.dtype), False
+
+
+def _norm(product: Tensor, exact: bool) -> float:
+    """Frobenius; from K standard normal directions the root of the mean square of their lengths."""
+    return float(product.norm()) / (1.0 if exact else math.sqrt(len(product)))
+
+
+def _top(table: ChainRule) -> float:
+    return math.sqrt(table.value.numel())
+
+
+def _whole_checks(table: ChainRule, program: Program, source: int, output: int, generator: torch.Generator) -> None:
+    """The product of all factors against autograd through the whole run, and against differences of the whole."""
+    z, y = program.env[source], program.env[output]
+    f = program.whole(source, output)
+    u = torch.randn(y.shape, generator=generator, dtype=torch.float64).to(y.device, y.dtype)
+    at = z.detach().requires_grad_()
+    with torch.enable_grad():
+        made = f(at.clone())
+    ours = table.pull(u)
+    found = torch.autograd.grad(made, at, u, allow_unused=True)[0] if made.grad_fn is not None else None
+    theirs = torch.zeros_like(z) if found is None else found
+    table.autograd = relative(ours, theirs)
+    v = torch.randn(z.shape, generator=generator, dtype=torch.float64).to(z.device, z.dtype).sign()
+    v = v * z.abs().clamp_min(0.1 * (float(z.abs().mean()) or 1.0))
+    pushed = table.push(v)
+    table.differences = best([against(pushed, f, z, v, h, y) for h in (1e-4, 1e-5, 1e-6)])
+    _hooks(table, program, source, output, u)
+
+
+def _hooks(table: ChainRule, program: Program, source: int, output: int, u: Tensor) -> None:
+    """The run as it was, hooks and all: where its backward is not the product of the links, a hook changes it."""
+    values = program.graph.values
+    start, end = values[source].tensor, values[output].tensor
+    if start is None or end is None or end.grad_fn is None or not start.requires_grad:
+        return
+    nodes = list(dict.fromkeys([source, *(k.made for k in table.every)]))
+    live = [i for i in nodes if (t := values[i].tensor) is not None and t.requires_grad and t.is_floating_point()]
+    tensors = [t for i in live if (t := values[i].tensor) is not None]
+    try:
+        found = torch.autograd.grad(end, tensors, u.to(end.dtype), allow_unused=True)
+    except RuntimeError as error:
+        written = [op for op in program.graph.ops if any(values[i].differentiable for i in op.mutates)]
+        if written:
+            why = str(error).partition(":")[0]
+            table.notes.append(f"autograd refuses the run itself: {why}; {written[0].label} wrote over what it needs")
+        return
+    ours = pull_through(table.every, output, u[None])
+    for i, theirs in reversed(list(zip(live, found))):
+        tensor = values[i].tensor
+        coarse = tensor is not None and torch.finfo(tensor.dtype).eps > 1e-10
+        if theirs is None or i not in ours or not bool(theirs.isfinite().all()):
+            continue
+        if float(ours[i].abs().max()) < 1e8 * torch.finfo(theirs.dtype).tiny:
+            return  # below what the run's own precision can hold
+        if relative(ours[i][0], theirs.to(u.dtype)) > (2e-2 if coarse else 1e-6):
+            link = next((k for k in table.every if k.made == i), table.every[0])
+            table.notes.append(
+                f"in the run itself autograd gives another d{table.output}/d{link.name.partition('/')[0][1:]} than the "
+                f"links do, from {link.label} back: a hook changes it"
+            )
+            return
+
+
+def _parameters(
+    program: Program, wanted: set[int], output: int, names: dict[int, str], generator: torch.Generator
+) -> dict[str, float]:
+    """|dC/dp| of every parameter the output follows, by name."""
+    pairs = edges(program, wanted, output)
+    for k, step in enumerate(program.steps):
+        for i in step.makes:
+            names.setdefault(i, f"v{k}")
+    links = [make_link(program, *pair, names) for pair in pairs]
+    y = program.env[output]
+    u, exact = _directions(y, y.numel(), max((max(k.shape) for k in links), default=1), generator)
+    found = pull_through(links, output, u)
+    values = program.graph.values
+    return {values[i].name: _norm(found[i], exact) if i in found else 0.0 for i in sorted(wanted)}
+
+
+# what was given ----------------------------------------------------------------------------------------------------
+
+
+def _inputs(stages: list[Any], x: Any) -> tuple[Tensor, ...]:
+    """Tensors; lists and arrays take the precision of the model."""
+    inputs = as_inputs(x)
+    own = next((p.dtype for s in stages if isinstance(s, nn.Module) for p in s.parameters()), None)
+    given = x if isinstance(x, tuple) and len(x) == len(inputs) else (x,)
+    return tuple(
+        t if own is None or isinstance(g, Tensor) or not t.is_floating_point() else t.to(own)
+        for t, g in zip(inputs, given)
+    )
+
+
+def _captured(stages: list[Any], inputs: tuple[Tensor, ...], x: Any, wrt: str) -> Graph:
+    """The run, with what each stage hands on; its last output is C."""
+    if wrt == "input" and len(inputs) == 1 and not inputs[0].is_floating_point():
+        as_point(x)
+    modules = sum(isinstance(stage, nn.Module) for stage in stages)
+    names = [_stage_name(s) or f"stage {k}" for k, s in enumerate(stages)]
+    keys = ["" if modules == 1 and isinstance(s, nn.Module) else f"{n}" for s, n in zip(stages, names)]
+    keys = [key if keys.count(key) == 1 else f"{key}{k}" for k, key in enumerate(keys)]
+    graph = capture(functools.partial(_through, **dict(zip(keys, stages))), *inputs, keep=True)
+    if any(note.kind == "input written" for note in graph.notes):
+        raise ModelError(f"{name_of(stages[0])} writes into its input; work on a copy: x = x.clone()")
+    return graph
+
+
+def _through(*inputs: Tensor, **stages: Callable[..., Any]) -> tuple[Tensor, ...]:
+    """Each stage on what the one before gave; all that is handed on."""
+    handed: list[Tensor] = []
+    now: tuple[Any, ...] = tuple(t.requires_grad_() if t.is_floating_point() else t for t in inputs)
+    before = ""
+    for stage in stages.values():
+        try:
+            made = call(stage, *now)
+        except ModelError:
+            raise
+        except (RuntimeError, TypeError, ValueError, IndexError) as error:
+            if not handed:
+                raise
+            raise ModelError(_unfit(stage, before, handed[-1], error)) from error
+        handed.append(as_output(made, stage))
+        now, before = (handed[-1],), name_of(stage)
+    return tuple(handed)
+
+
+def _unfit(stage: Any, before: str, given: Tensor, error: Exception) -> str:
+    wants = getattr(stage, "in_features", None)
+    if wants is None and isinstance(stage, nn.Sequential) and len(stage):
+        wants = getattr(stage[0], "in_features", None)
+    takes = f"takes {wants} numbers" if wants is not None else "cannot take them"
+    why = "" if wants is not None else f" ({str(error).splitlines()[0]})"
+    count = given.shape[-1] if given.dim() and wants is not None else given.numel()
+    return (
+        f"the links do not fit: {before} gives {count} numbers of shape {tuple(given.shape)}, and {name_of(stage)} "
+        f"{takes}{why}; a list is applied from the first on: [G, C] is C(G(w))"
+    )
+
+
+def _stage_name(stage: Any) -> str:
+    """The name of a function that somebody wrote in Python; "" for modules, lambdas and torch's own."""
+    name = getattr(stage, "__name__", "")
+    return name if name.isidentifier() and hasattr(stage, "__code__") else ""
+
+
+def _promoted(graph: Graph, dtype: torch.dtype | None) -> Program:
+    try:
+        return Program(graph, dtype)
+    except ModelError:
+        raise
+    except RuntimeError:
+        if dtype is None:
+            raise
+        return Program(graph, None)  # something in it insists on its own precision
+
+
+def _source(graph: Graph, wrt: str, names: list[str]) -> tuple[int, str]:
+    """The value to differentiate by, and what it is called."""
+    smooth = [(i, name) for i, name in zip(graph.inputs, names) if graph.values[i].differentiable]
+    parameters = [
+        v for v in graph.values if v.kind in ("parameter", "buffer", "constant") and v.dtype.is_floating_point
+    ]
+    if wrt == "parameters":
+        if not any(v.kind == "parameter" for v in parameters):
+            raise ModelError("wrt='parameters' was given, and the function reads none; wrt='input' is what it has")
+        first = next(v for v in parameters if v.kind == "parameter")
+        return smooth[0] if smooth else (first.index, first.name)
+    if wrt == "input":
+        if len(smooth) == 1:
+            return smooth[0]
+        known = ", ".join(repr(name) for _, name in smooth)
+        if smooth:
+            raise ModelError(
+                f"the function has {len(smooth)} inputs; say which to differentiate by: wrt= one of {known}"
+            )
+        raise ModelError("no input of the function holds real numbers; differentiate by a parameter: wrt='parameters'")
+    for i, name in smooth:
+        if wrt in (name, graph.values[i].name):
+            return i, name
+    for value in parameters:
+        if wrt in (value.name, *value.aliases):
+            return value.index, value.name
+    known = [name for _, name in smooth] + [v.name for v in parameters if v.kind == "parameter"]
+    raise ModelError(f"wrt={wrt!r} is nothing that the function reads. {nearest(wrt, ['input', *known])}")
+
+
+def _notes(graph: Graph, program: Program, links: list[Link], title: str) -> list[str]:
+    notes = []
+    for i in graph.guards:
+        op = graph.ops[i]
+        if op.name in ("is_nonzero", "item") and isinstance(graph.scalars[i], bool):
+            notes.append(f"the branch taken here: a condition was {graph.scalars[i]} ({op.label}); elsewhere another")
+        else:
+            notes.append(
+                f"{op.label} made the number {graph.scalars[i]:.6g} of a tensor: a constant for the derivative"
+            )
+    for op in graph.ops:
+        if op.random and op.outputs and any(i in program.env for i in op.outputs):
+            notes.append(f"{op.label} is random; its draw of this run is held")
+    if program.dtype is None or program.dtype != torch.float64:
+        notes.append("computed in the function's own precision, so small errors cannot be seen")
+    if not links:
+        notes.append(f"the output does not follow {title} through anything that could be differentiated")
+    return notes
