@@ -74,6 +74,15 @@ def test_turns_in_single_planes_are_rotations_in_these_planes(seed, n):
     assert linear.rotation_from_vector(turns).close(linear.rotation(angle, n, pairs[k]))
 
 
+def test_turns_are_right_to_rounding_at_any_angle():
+    for angle in (1e-8, 0.0487, 0.3, 2.0, 9.0):
+        for n, axis in ((2, 0), (3, 2), (4, 0), (6, 0)):
+            turns = torch.zeros(n * (n - 1) // 2, dtype=torch.float64)
+            turns[axis] = angle
+            error = linear.rotation_from_vector(turns).matrix - linear.rotation(angle, n).matrix
+            assert error.abs().max() < 1e-14
+
+
 @few
 @given(seeds, st.integers(1, 7))
 def test_a_reflection_is_an_involution_that_turns_its_normal_round(seed, n):

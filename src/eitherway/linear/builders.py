@@ -96,7 +96,8 @@ def rotation_from_vector(vector: Any) -> LinearMap:
     if n == 3:
         sine, cosine = _rodrigues((vector * vector).sum(-1))
         return LinearMap.of(Orthonormal(eye + sine[..., None, None] * skew + cosine[..., None, None] * skew @ skew, 1))
-    matrix = torch.linalg.matrix_exp(skew)
+    # torch 2.13 takes too few terms for a lone matrix (2e-10 at an angle of 0.05), not for two
+    matrix = torch.linalg.matrix_exp(torch.stack([skew, torch.zeros_like(skew)]))[0]
     # one step of Newton and Schulz (Higham 2008, eq. 8.20): orthonormal to rounding, where the series leaves 1e-14
     return LinearMap.of(Orthonormal(matrix @ (3 * eye - matrix.mT @ matrix) / 2, 1))
 
