@@ -6,14 +6,14 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from eitherway.base.errors import ModelError, nearest
-from eitherway.calculus.accept import as_point
+from eitherway.calculus.accept import as_point, name_of
 from eitherway.calculus.jacobian.choose import MODES, Mode
 from eitherway.calculus.jacobian.memory import as_bytes
 from eitherway.calculus.jacobian.parameters import parameter_jacobian
-from eitherway.calculus.jacobian.plan import JacobianPlan
+from eitherway.calculus.jacobian.plan import JacobianPlan, outside
 
 Form = Literal["dense", "operator", "sparse"]
 FORMS = ("dense", "operator", "sparse")
@@ -63,6 +63,11 @@ def jacobian(
     >>> jacobian(lambda x: (x**2).sum(), [1.0, 2.0, 3.0])
     tensor([2., 4., 6.])
     """
+    if torch.is_inference_mode_enabled():
+        with torch.inference_mode(False):
+            return jacobian(
+                f, outside(x), mode=mode, form=form, wrt=wrt, argnums=argnums, batched=batched, memory=memory
+            )
     _known("mode", mode, MODES)
     _known("form", form, FORMS)
     budget = as_bytes(memory)
@@ -70,14 +75,14 @@ def jacobian(
         names = None if wrt == "parameters" else [wrt] if isinstance(wrt, str) else list(wrt)
         return parameter_jacobian(f, x, names, batched=batched, memory=budget)
     arguments = _arguments(x)
-    chosen = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+    chosen = tuple(argnums) if isinstance(argnums, tuple | list) else (argnums,)
     answers = []
     for i in chosen:
         point = _argument(arguments, i)
-        one = f if len(arguments) == 1 else _Varied(f, arguments, i)
+        one = f if len(arguments) == 1 else _varied(f, arguments, i)
         plan = JacobianPlan(one, point, mode=mode, form=form, batched=batched, memory=budget, race=False)
         answers.append(plan(point) if form == "operator" else plan.at_example())
-    return answers[0] if isinstance(argnums, int) else tuple(answers)
+    return tuple(answers) if isinstance(argnums, tuple | list) else answers[0]
 
 
 def prepare_jacobian(
@@ -108,6 +113,9 @@ def prepare_jacobian(
     tensor([[ 3.,  0.],
             [ 0., 12.]])
     """
+    if torch.is_inference_mode_enabled():
+        with torch.inference_mode(False):
+            return prepare_jacobian(f, outside(example), mode=mode, form=form, batched=batched, memory=memory)
     _known("mode", mode, MODES)
     _known("form", form, FORMS)
     if isinstance(example, tuple) and any(isinstance(part, Tensor) for part in example):
@@ -118,15 +126,15 @@ def prepare_jacobian(
     return JacobianPlan(f, point, mode=mode, form=form, batched=batched, memory=as_bytes(memory), race=True)
 
 
-class _Varied:
-    """f of its i-th argument alone."""
+def _varied(f: Callable[..., Any], arguments: tuple[Any, ...], i: int) -> Callable[[Tensor], Any]:
+    """f of its i-th argument alone; a closure, in which the modules of f are found."""
+    before, after = arguments[: i % len(arguments)], arguments[i % len(arguments) + 1 :]
 
-    def __init__(self, f: Callable[..., Any], arguments: tuple[Any, ...], i: int):
-        self.f, self.arguments, self.i = f, arguments, i
-        self.__name__ = type(f).__name__ if isinstance(f, nn.Module) else getattr(f, "__name__", "f")
+    def one(x: Tensor) -> Any:
+        return f(*before, x, *after)
 
-    def __call__(self, x: Tensor) -> Any:
-        return self.f(*self.arguments[: self.i], x, *self.arguments[self.i + 1 :])
+    one.__name__ = name_of(f)
+    return one
 
 
 def _arguments(x: Any) -> tuple[Any, ...]:
@@ -142,7 +150,7 @@ def _array(part: Any) -> bool:
 def _argument(arguments: tuple[Any, ...], i: int) -> Tensor:
     if isinstance(i, bool) or not isinstance(i, int) or not -len(arguments) <= i < len(arguments):
         raise ModelError(f"argnums is {i!r} and there are {len(arguments)} arguments, counted from 0")
-    return as_point(arguments[i], name="x" if len(arguments) == 1 else f"x[{i}]")
+    return as_point(arguments[i], name="x" if len(arguments) == 1 else f"x[{i % len(arguments)}]")
 
 
 def _known(name: str, given: Any, known: Sequence[str]) -> None:

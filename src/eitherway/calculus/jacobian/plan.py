@@ -21,7 +21,7 @@ from eitherway.calculus.jacobian.operator import operator_of
 from eitherway.calculus.jacobian.still import Still
 from eitherway.calculus.jacobian.ways import Way
 from eitherway.calculus.sparse import prepare as prepare_sparse
-from eitherway.graph import Graph, Replay, capture
+from eitherway.graph import Graph, Ref, Replay, capture
 
 _CALLER = 5  # frames from a warning here to the line that asked for the Jacobian
 
@@ -65,7 +65,7 @@ class JacobianPlan:
         self.remarks.clear()
         self.way = self.choice = self.first = None
         self.graph = self._capture(x)
-        y = self._value(x)
+        self.y = y = self._value(x)
         self.like = (x.shape, x.dtype, x.device)
         self.x_shape, self.y_shape = x.shape, y.shape
         self.sizes = self._sizes(x, y)
@@ -81,10 +81,11 @@ class JacobianPlan:
             must_fit(s.rows, s.columns, s.batch or 1, x.dtype, x.device, self.memory)
             if not (s.rows and s.columns):
                 self.way = _Empty(s)
+                self.first = (x, self.way(x))
                 return
             self.choice = choose(self._run, graph, x, s, mode=self.asked, memory=self.memory, race=self.race)
             self.way = self.choice.way
-            if self.batched and "chain" not in self.choice.predicted:  # a chain is made of samples that are apart
+            if self.batched and self.choice.name != "chain":  # a chain is made of samples that are apart
                 must_be_apart(self._run, graph, x)
         self._check(x)
 
@@ -117,15 +118,20 @@ class JacobianPlan:
         return graph
 
     def _value(self, x: Tensor) -> Tensor:
-        y = as_output(self._run(x), self.f).detach()
-        before = self._run(x).detach() if self.graph is None else self.graph.values[self.graph.outputs[0]].tensor
-        if before is not None and not (before.shape == y.shape and torch.allclose(before, y, equal_nan=True)):
-            place = first_difference(self.f, x)
-            raise ModelError(
-                f"two calls of {name_of(self.f)} at one point returned two values{place}, so it has no Jacobian; it "
-                "draws numbers of its own or remembers earlier calls: fix its generator, or reset its state inside"
-            )
-        return y
+        """f(x), as the capture has found it."""
+        graph = self.graph
+        kept = graph.values[graph.outputs[0]].tensor if graph is not None and type(graph.answer) is Ref else None
+        return as_output(self._run(x) if kept is None else kept, self.f).detach()
+
+    def _must_repeat(self, x: Tensor, y: Tensor, again: Tensor) -> None:
+        """Two values at one point have no Jacobian."""
+        if again.shape == y.shape and torch.allclose(again, y, equal_nan=True):
+            return
+        raise ModelError(
+            f"two calls of {name_of(self.f)} at one point returned two values{first_difference(self.f, x)}, so it has "
+            "no Jacobian; it draws numbers of its own or remembers earlier calls: fix its generator, or reset its "
+            "state inside"
+        )
 
     def _run(self, x: Tensor) -> Tensor:
         """f at a copy of x, leaving its modules as they were."""
@@ -152,9 +158,11 @@ class JacobianPlan:
 
     def _check(self, x: Tensor) -> None:
         """Compares the way with torch's products and with values at x; torch's reverse way replaces a wrong one."""
+        ours = self.choice is None or self.choice.name in ("chain", "sparse", "forward")
         try:
+            seen = probe(self._run, x, forwards=ours)
+            self._must_repeat(x, self.y, seen.y)
             J = self.way(x)
-            seen = probe(self._run, x)
         except ModelError:
             raise
         except (RuntimeError, NotImplementedError, IndexError) as error:
@@ -163,13 +171,15 @@ class JacobianPlan:
             ) from error
         wrong = what_is_wrong(J, seen, self.sizes)
         if wrong:
+            if self.batched:
+                must_be_apart(self._run, self.graph, x)
             found = culprit(self.graph, x, self.mode)  # type: ignore[arg-type]
             named = f"; the first operation where it goes wrong is {found.label}" if found else ""
             text = f"the {self.mode} way is wrong at this point ({wrong}){named}; torch's reverse way is used"
             self.remarks.append(text)
             warnings.warn(text, JacobianWarning, _CALLER)
             back = reverse(self._run, self.graph, x, self.sizes, self.memory, "autograd")
-            self.choice = Choice(back, text)
+            self.choice = Choice("reverse", back, text)
             self.way = _AsSparse(back) if self.form == "sparse" else back
             J = self.way(x)
         doubts = suspects(self._run, self.graph, x, seen)
@@ -195,6 +205,9 @@ class JacobianPlan:
         Raises:
             ModelError: if f has no Jacobian there.
         """
+        if torch.is_inference_mode_enabled():
+            with torch.inference_mode(False):
+                return self(outside(x))
         x = as_point(x).detach()
         if (x.shape, x.dtype, x.device) != self.like or self.still.key() != self.key:
             self._plan(x)
@@ -220,7 +233,7 @@ class JacobianPlan:
         if self.form == "sparse":
             return J
         if self.batched:
-            return J.reshape(-1, *self.y_shape[1:], *self.x_shape[1:])
+            return J.reshape(len(J), *self.y_shape[1:], *self.x_shape[1:])
         return J.reshape(self.y_shape + self.x_shape)
 
     def _follow_branches(self, x: Tensor) -> None:
@@ -248,7 +261,7 @@ class JacobianPlan:
     def mode(self) -> str:
         if self.form == "operator":
             return "operator"
-        return getattr(self.way, "name", "sparse")
+        return self.choice.name if self.choice is not None else "sparse"
 
     @property
     def why(self) -> str:
@@ -301,6 +314,13 @@ class JacobianPlan:
 
     def __repr__(self) -> str:
         return f"JacobianPlan({self.sizes.rows} x {self.sizes.columns}, way={self.mode!r})"
+
+
+def outside(x: Any) -> Any:
+    """A point, or a tuple of arguments, that may be differentiated though it was made in inference mode."""
+    if isinstance(x, tuple | list):
+        return type(x)([outside(part) for part in x])
+    return x.clone() if isinstance(x, Tensor) and x.is_inference() else x
 
 
 class _Empty:
