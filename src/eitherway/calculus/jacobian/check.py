@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
-from torch.func import jvp
+from torch.autograd import forward_ad
 
 from eitherway.base.errors import ModelError
 from eitherway.graph import Graph, Op, Replay
@@ -27,8 +27,9 @@ class Probe:
     Args:
         u: (q,) direction in the inputs.
         w: (p,) weights of the outputs.
-        along: (p,) J u by torch's forward mode; None where an operation has none.
+        along: (p,) J u by torch's forward mode; None where it was not asked, or an operation has none.
         across: (q,) w J by torch's reverse mode.
+        y: the value.
         slope: w J u by differences of values.
         doubt: how far `slope` itself may be off.
     """
@@ -37,16 +38,18 @@ class Probe:
     w: Tensor
     along: Tensor | None
     across: Tensor
+    y: Tensor
     slope: float
     doubt: float
 
 
-def probe(f: Function, x: Tensor, seed: int = 0) -> Probe:
+def probe(f: Function, x: Tensor, *, forwards: bool = True, seed: int = 0) -> Probe:
     """Looks at f along one random direction.
 
     Args:
         f: of one tensor, deterministic.
         x: the point; not written into.
+        forwards: ask torch's forward mode, too.
     """
     generator = torch.Generator().manual_seed(seed)
     u = torch.randn(x.shape, generator=generator, dtype=torch.float64).to(x)
@@ -59,17 +62,20 @@ def probe(f: Function, x: Tensor, seed: int = 0) -> Probe:
         (found,) = torch.autograd.grad(y, leaf, w, allow_unused=True)
         across = across if found is None else found
     slope, doubt = differences(f, x.detach(), u, w, y.detach(), float((across * u).sum()))
-    return Probe(u.flatten(), w.flatten(), _along(f, x, u), across.flatten().detach(), slope, doubt)
+    along = _along(f, x, u, w.flatten()) if forwards else None
+    return Probe(u.flatten(), w.flatten(), along, across.flatten().detach(), y.detach(), slope, doubt)
 
 
-def _along(f: Function, x: Tensor, u: Tensor) -> Tensor | None:
+def _along(f: Function, x: Tensor, u: Tensor, w: Tensor) -> Tensor | None:
+    """J u, (p,), by forward mode."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            with torch.no_grad():
-                return jvp(f, (x.detach().clone(),), (u,))[1].flatten()
+            with torch.no_grad(), forward_ad.dual_level():
+                moved = forward_ad.unpack_dual(f(forward_ad.make_dual(x.detach().clone(), u))).tangent
         except (RuntimeError, NotImplementedError):
             return None  # a hand-written Function without a forward rule, an operation without one
+    return torch.zeros_like(w) if moved is None else moved.flatten()
 
 
 def differences(f: Function, x: Tensor, u: Tensor, w: Tensor, y: Tensor, expected: float) -> tuple[float, float]:

@@ -25,11 +25,15 @@ CLOSE = 4.0
 SMALL = 64 * 64
 """Below so many entries a dense answer costs little more than a single product, so nothing is looked for in it."""
 
+_DEAR = {"chain": 2e-3, "sparse": 2e-2}
+"""Seconds that preparing our own ways takes at least. A single answer is torch's where torch is expected sooner."""
+
 
 @dataclass
 class Choice:
     """The way that was chosen, and the others with what spoke against them."""
 
+    name: str
     way: Way
     why: str
     predicted: dict[str, Cost] = field(default_factory=dict)
@@ -74,8 +78,11 @@ def choose(
     Raises:
         ModelError: if the one way that was asked for is closed, with its reason.
     """
-    made, refused = {}, {}
+    made: dict[str, Way] = {}
+    refused: dict[str, str] = {}
     for name, make in _makers(f, graph, x, sizes, mode, memory).items():
+        if mode == "auto" and not race and _DEAR.get(name, 0.0) > _best(made):
+            continue
         try:
             made[name] = make()
         except ModelError as error:
@@ -84,19 +91,19 @@ def choose(
             refused[name] = str(error)
     predicted = {name: way.cost for name, way in made.items()}
     if mode != "auto":
-        return Choice(made[mode], f"mode={mode!r} was asked for", predicted, {}, refused)
+        return Choice(mode, made[mode], f"mode={mode!r} was asked for", predicted, {}, refused)
     fitting = {n: w for n, w in made.items() if memory is None or w.cost.peak <= memory} or made
     order = sorted(fitting, key=lambda name: fitting[name].cost.seconds)
     best = fitting[order[0]].cost.seconds
     close = [name for name in order if fitting[name].cost.seconds <= CLOSE * best]
     if not race or len(close) == 1:
-        return Choice(fitting[order[0]], _why(order, predicted), predicted, {}, refused)
+        return Choice(order[0], fitting[order[0]], _why(order, predicted), predicted, {}, refused)
     timed = _race({name: fitting[name] for name in close}, x)
     if not timed:
         raise ModelError("no way to the Jacobian could be evaluated at this point: call f(x) to see what it does")
     winner = min(timed, key=timed.__getitem__)
     shown = ", ".join(f"{name} {1e3 * seconds:.2f} ms" for name, seconds in sorted(timed.items(), key=lambda t: t[1]))
-    return Choice(fitting[winner], f"the fastest of those that came close: {shown}", predicted, timed, refused)
+    return Choice(winner, fitting[winner], f"the fastest of those that came close: {shown}", predicted, timed, refused)
 
 
 def _makers(
@@ -108,19 +115,22 @@ def _makers(
     def wanted(name: str) -> bool:
         return mode in (name, "auto")
 
-    if wanted("chain"):
-        makers["chain"] = lambda: (
-            _followed(graph) and prepare_chain(graph, batched=sizes.batch is not None, memory=memory)
-        )
-    if mode == "sparse" or (mode == "auto" and sizes.batch is None and sizes.rows * sizes.columns > SMALL):
-        makers["sparse"] = lambda: _sparse(f, graph, x, sizes, mode)
     if wanted("reverse"):
         makers["reverse"] = lambda: reverse(f, graph, x, sizes, memory, "func")
         if mode == "auto":
             makers["reverse (autograd.grad)"] = lambda: reverse(f, graph, x, sizes, memory, "autograd")
     if wanted("forward"):
         makers["forward"] = lambda: forward(f, graph, x, sizes, memory)
+    if wanted("chain"):
+        makers["chain"] = lambda: prepare_chain(_followed(graph), batched=sizes.batch is not None, memory=memory)
+    if mode == "sparse" or (mode == "auto" and sizes.batch is None and sizes.rows * sizes.columns > SMALL):
+        makers["sparse"] = lambda: _sparse(f, graph, x, sizes, mode)
     return makers
+
+
+def _best(made: dict[str, Way]) -> float:
+    """Seconds that the best of some ways is expected to take."""
+    return min((way.cost.seconds for way in made.values()), default=float("inf"))
 
 
 def _followed(graph: Graph | None) -> Graph:
