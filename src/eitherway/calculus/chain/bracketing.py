@@ -1,0 +1,125 @@
+"""In which order a chain of local Jacobians is multiplied: exact dynamic programming over its intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from eitherway.calculus.chain.algebra import Algebra, Form, Tree
+from eitherway.calculus.chain.factors import CALL, Kind
+from eitherway.calculus.cost import GEMM, TOUCH
+
+LONGEST = 48
+"""Links that are planned exactly: the work grows with the cube."""
+
+
+def bracket(links: Sequence[Tree], algebra: Algebra) -> tuple[Tree, bool]:
+    """The product of a chain in the cheapest order, and whether that is certain.
+
+    Args:
+        links: in order of application: the product is links[-1] ... links[0].
+
+    Source: the matrix-chain recurrence (Godbole 1973), here over structures as well as sizes.
+    """
+    links = merge_diagonals(links, algebra)
+    if len(links) <= LONGEST:
+        return _exact(links, algebra), True
+    cut = _narrowest(links)
+    before, _ = bracket(links[:cut], algebra)
+    after, _ = bracket(links[cut:], algebra)
+    return algebra.multiply(after, before), False
+
+
+def _narrowest(links: Sequence[Tree]) -> int:
+    """Where a chain that is too long is cut in two: at its smallest value, away from the ends."""
+    length = len(links)
+    inner = range(max(1, length // 5), max(2, length - length // 5))
+    return min(inner, key=lambda i: (links[i].form.n, abs(i - length / 2)))
+
+
+def merge_diagonals(links: Sequence[Tree], algebra: Algebra) -> list[Tree]:
+    """Neighbouring diagonals alike in what they share become one: nothing is cheaper before they meet a matrix."""
+    merged: list[Tree] = []
+    for link in links:
+        if link.form.kind == Kind.IDENTITY:
+            continue
+        last = merged[-1] if merged else None
+        if last is not None and last.form.kind == link.form.kind == Kind.DIAGONAL:
+            if last.form.varying == link.form.varying or last.form.scalar or link.form.scalar:
+                merged[-1] = algebra.multiply(link, last)
+                continue
+        merged.append(link)
+    return merged or list(links[:1])
+
+
+def _exact(links: Sequence[Tree], algebra: Algebra) -> Tree:
+    count = len(links)
+    if count == 1:
+        return links[0]
+    forms: list[list[Form]] = [[link.form] * count for link in links]  # forms[i][j] of links j ... i
+    costs = [[0.0] * count for _ in links]
+    split = [[0] * count for _ in links]
+    price = pricing(algebra)
+    for width in range(1, count):
+        for i in range(count - width):
+            j, best, at = i + width, float("inf"), i
+            row = costs[i]
+            for k in range(i, j):
+                parts = row[k] + costs[k + 1][j]
+                if parts < best:
+                    seconds = parts + price(forms[k + 1][j], forms[i][k])
+                    if seconds < best:
+                        best, at = seconds, k
+            costs[i][j], split[i][j] = best, at
+            forms[i][j] = algebra.product(forms[at + 1][j], forms[i][at])[1]
+
+    def tree(i: int, j: int) -> Tree:
+        if i == j:
+            return links[i]
+        k = split[i][j]
+        return algebra.multiply(tree(k + 1, j), tree(i, k))
+
+    # the answer must be a matrix in one block: what the last product leaves to do differs between products
+    options = []
+    for k in range(count - 1):
+        seconds, form, _ = algebra.product(forms[k + 1][count - 1], forms[0][k])
+        options.append((costs[0][k] + costs[k + 1][count - 1] + seconds + algebra.finish(form)[0], k))
+    split[0][count - 1] = min(options)[1]
+    return tree(0, count - 1)
+
+
+def pricing(algebra: Algebra) -> Callable[[Form, Form], float]:
+    """`algebra.product(a, c)[0]`, quickly where both are plain matrices or diagonals."""
+    samples, product = algebra.samples, algebra.product
+    MATRIX, DIAGONAL = Kind.MATRIX, Kind.DIAGONAL
+
+    def price(a: Form, c: Form) -> float:
+        ka, kc = a.kind, c.kind
+        if a.blocks == 1 and c.blocks == 1:
+            each = samples if a.varying or c.varying else 1
+            if ka is MATRIX:
+                if kc is MATRIX:
+                    work = GEMM * a.n
+                    if a.varying and c.varying:
+                        work *= 1.5
+                    return CALL + each * a.m * c.n * (work + TOUCH)
+                if kc is DIAGONAL:
+                    return CALL + 2 * TOUCH * each * a.m * a.n
+            elif ka is DIAGONAL and kc is MATRIX:
+                return CALL + 2 * TOUCH * each * c.m * c.n
+        return product(a, c)[0]
+
+    return price
+
+
+def one_way(links: Sequence[Tree], algebra: Algebra, back: bool) -> Tree:
+    """The same chain multiplied from one end to the other: reverse mode, or forward mode."""
+    links = [link for link in links if link.form.kind != Kind.IDENTITY] or list(links[:1])
+    if back:
+        found = links[-1]
+        for link in reversed(links[:-1]):
+            found = algebra.multiply(found, link)
+        return found
+    found = links[0]
+    for link in links[1:]:
+        found = algebra.multiply(link, found)
+    return found

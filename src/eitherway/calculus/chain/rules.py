@@ -1,0 +1,374 @@
+"""What the local Jacobians of operations are: elementwise ones, products with weights, and what moves entries about."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from eitherway.calculus.chain.factors import Factor, Registers, diagonal, gather, identity, matrix, operator, scaled
+from eitherway.calculus.chain.layout import Layout, Setting
+from eitherway.graph import Op, Ref
+
+aten = torch.ops.aten
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """A local Jacobian between two values."""
+
+    source: int
+    target: int
+    factor: Factor
+
+
+Rule = Callable[[Op, Setting], "list[Edge] | None"]
+"""Gives an operation's edges and sets the layout of its results; None if it is not one of the rule's after all."""
+
+
+def only(op: Op, s: Setting) -> int | None:
+    """The one value that a gradient reaches the operation from; None if there are several, or one that comes twice."""
+    found = [i for i in op.inputs if i in s.layouts]
+    return found[0] if len(found) == 1 else None
+
+
+def argument(op: Op, position: int, name: str, default: Any = None) -> Any:
+    return op.args[position] if position < len(op.args) else op.kwargs.get(name, default)
+
+
+# --- elementwise ----------------------------------------------------------------------------------------------------
+
+OUT: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": lambda y: y > 0,
+    "tanh": lambda y: 1 - y * y,
+    "sigmoid": lambda y: y * (1 - y),
+    "exp": lambda y: y,
+    "sqrt": lambda y: 0.5 / y,
+}
+"""Slopes from what the operation gave."""
+IN: dict[str, Callable[..., Tensor]] = {
+    "gelu": lambda x, approximate="none": aten.gelu_backward(_ones(x), x, approximate=approximate),
+    "silu": lambda x: aten.silu_backward(_ones(x), x),
+    "sin": lambda x: torch.cos(x),
+    "cos": lambda x: -torch.sin(x),
+    "log": lambda x: torch.reciprocal(x),
+}
+"""Slopes from what it was given."""
+PLAIN = {
+    "abs", "neg", "square", "pow", "leaky_relu", "elu", "selu", "celu", "softplus", "logsigmoid", "log_sigmoid",
+    "hardtanh", "relu6", "hardswish", "hardsigmoid", "mish", "clamp", "clamp_min", "clamp_max", "erf", "expm1", "log1p",
+    "rsqrt", "reciprocal",
+    "softshrink", "hardshrink", "tanhshrink", "threshold", "softsign", "mul", "div", "add", "sub",
+    "true_divide", "rsub", "where", "maximum", "minimum", "masked_fill", "lerp", "addcmul", "addcdiv", "prelu", "atan2",
+    "hypot",
+}  # fmt: skip
+"""Elementwise without being tagged so, or not all of them."""
+
+
+def _ones(x: Tensor) -> Tensor:
+    return x.new_ones(()).expand_as(x)
+
+
+def is_elementwise(op: Op) -> bool:
+    name = op.name.rstrip("_")
+    return name in OUT or name in IN or name in PLAIN or torch.Tag.pointwise in getattr(op.target, "tags", ())
+
+
+def elementwise(op: Op, s: Setting) -> list[Edge] | None:
+    """Any operation whose every output depends on one entry of each input, with broadcasting."""
+    if not is_elementwise(op) or op.custom or len(op.outputs) != 1:
+        return None
+    out = op.outputs[0]
+    shape, name = s.value(out).shape, op.name.rstrip("_")
+    given = list(dict.fromkeys(i for i in op.inputs if i in s.layouts))
+    for i in given:
+        s.set(out, s.broadcast(i, shape), op)
+    edges = []
+    for i in given:
+        plain = s.value(i).shape == shape
+        n, label = s.size(out), op.label
+        if plain and len(given) == 1 and (quick := _quick(op, name, i, out, s)) is not None:
+            factor = quick
+        else:
+            factor = _slope(op, i, out, s)
+        if plain:
+            edges.append(Edge(i, out, factor))
+        else:
+            edges.append(Edge(i, out, _broadcast(label, s.size(i), n, i, out, factor, s)))
+    return edges
+
+
+def _quick(op: Op, name: str, i: int, out: int, s: Setting) -> Factor | None:
+    """Slopes without a call of autograd."""
+    n, varying = s.size(out), bool(s.batch)
+    if name == "relu":
+        dtype = s.value(out).dtype
+        return diagonal(op.label, n, lambda r: s.rows(r[out], out).gt(0).to(dtype), varying)
+    if name in OUT:
+        slope = OUT[name]
+        return diagonal(op.label, n, lambda r: slope(s.rows(r[out], out)), varying)
+    if name in IN:
+        slope_in, kwargs = IN[name], op.kwargs
+        return diagonal(op.label, n, lambda r: slope_in(s.rows(r[i], i), **kwargs), varying)
+    if name == "neg":
+        return scaled(op.label, n, lambda r: -1.0)
+    first, second = argument(op, 0, "self"), argument(op, 1, "other")
+    numeric = isinstance(second, (int, float)) and not isinstance(second, bool)
+    if name in ("mul", "div", "true_divide") and numeric and "rounding_mode" not in op.kwargs:
+        number = float(second) if name == "mul" else 1.0 / float(second) if second else None
+        return None if number is None else scaled(op.label, n, lambda r: number)
+    if name in ("add", "sub"):
+        alpha = float(op.kwargs.get("alpha", 1))
+        sign = -1.0 if name == "sub" else 1.0
+        if type(first) is Ref and first.index == i:
+            return identity(op.label, n)
+        return identity(op.label, n) if sign * alpha == 1 else scaled(op.label, n, lambda r: sign * alpha)
+    if name in ("mul", "div", "true_divide") and type(second) is Ref and "rounding_mode" not in op.kwargs:
+        other = second.index if type(first) is Ref and first.index == i else first.index
+        if other == i or (name != "mul" and other == getattr(first, "index", None)):
+            return None
+        return _constant_scale(op, name, other, out, s)
+    return None
+
+
+def _constant_scale(op: Op, name: str, other: int, out: int, s: Setting) -> Factor:
+    """Times, or over, a tensor from outside, which may be the same for all samples."""
+    shape, n = s.value(out).shape, s.size(out)
+    own = s.value(other).shape
+    padded = (1,) * (len(shape) - len(own)) + tuple(own)
+    shared = s.batch > 0 and s.alone(out) and padded[s.axis(out)] == 1
+    one = tuple(1 if a == s.axis(out) else length for a, length in enumerate(shape)) if shared else tuple(shape)
+
+    def make(r: Registers) -> Tensor:
+        d = r[other].expand(one)
+        d = d.reshape(-1) if shared else s.rows(d, out)
+        return d if name == "mul" else d.reciprocal()
+
+    return diagonal(op.label, n, make, bool(s.batch) and not shared, "shared diagonal" if shared else "diagonal")
+
+
+def _slope(op: Op, i: int, out: int, s: Setting) -> Factor:
+    """The slope with respect to one input, by autograd of this operation alone on inputs of the full shape."""
+    target = op.functional or op.target
+
+    def make(r: Registers) -> Tensor:
+        leaf = r[i].detach().expand(r[out].shape).clone().requires_grad_()
+        args, kwargs = s.arguments(op, lambda j: leaf if j == i else r[j].detach())
+        with torch.enable_grad():
+            y = target(*args, **kwargs)
+        if not y.requires_grad:
+            return s.rows(torch.zeros_like(y), out)
+        (d,) = torch.autograd.grad(y, leaf, torch.ones_like(y), allow_unused=True)
+        return s.rows(torch.zeros_like(y) if d is None else d, out)
+
+    return diagonal(op.label, s.size(out), make, bool(s.batch))
+
+
+def _broadcast(label: str, n: int, m: int, i: int, out: int, slope: Factor, s: Setting) -> Factor:
+    """A diagonal after a broadcast: pulled back, the copies are added."""
+    small, large = _sample_shape(i, s), _sample_shape(out, s)
+    small = (1,) * (len(large) - len(small)) + small
+    summed = tuple(a - len(large) for a in range(len(large)) if small[a] == 1 and large[a] != 1)
+
+    def push(d: Any, stack: Tensor) -> Tensor:
+        wide = stack.reshape(*stack.shape[:-1], *small).expand(*stack.shape[:-1], *large)
+        return wide.reshape(*stack.shape[:-1], m) * d
+
+    def pull(d: Any, stack: Tensor) -> Tensor:
+        scaled_stack = stack * d
+        cut = scaled_stack.reshape(*scaled_stack.shape[:-1], *large)
+        return cut.sum(summed).reshape(*scaled_stack.shape[:-1], n) if summed else cut.flatten(-len(large))
+
+    return operator(
+        label, m, n, "broadcast diagonal", slope.make, pull, push, varying=slope.varying, products=0, elements=3.0 * m
+    )
+
+
+def _sample_shape(index: int, s: Setting) -> tuple[int, ...]:
+    """The axes of one sample, in the order that its entries lie in; the samples' axis is gone, or what it leaves."""
+    shape = tuple(s.value(index).shape)
+    if not s.batch:
+        return shape or (1,)
+    axis = s.axis(index)
+    return (*shape[:axis], shape[axis] // s.batch, *shape[axis + 1 :])
+
+
+# --- what moves entries ---------------------------------------------------------------------------------------------
+
+VIEWS = {
+    "view", "reshape", "flatten", "unflatten", "unsqueeze", "squeeze", "contiguous", "clone", "alias", "view_as",
+    "reshape_as", "_unsafe_view", "_reshape_alias", "dropout", "feature_dropout", "alpha_dropout", "ravel", "to",
+    "_to_copy", "type_as", "double", "float", "lift_fresh", "identity",
+}  # fmt: skip
+"""What leaves entries and their order as they are. Dropout in eval mode is one: in training it is random."""
+MOVES = {
+    "transpose", "permute", "t", "mT", "mH", "T", "adjoint", "movedim", "swapaxes", "swapdims", "moveaxis", "numpy_T",
+    "select", "slice", "narrow", "index_select", "flip", "fliplr", "flipud", "roll", "rot90", "expand", "expand_as",
+    "repeat", "tile", "repeat_interleave", "cat", "concat", "concatenate", "stack", "hstack", "vstack", "split",
+    "split_with_sizes", "chunk", "unbind", "tensor_split", "unfold", "constant_pad_nd", "pad", "reflection_pad1d",
+    "reflection_pad2d", "replication_pad1d", "replication_pad2d", "im2col", "pixel_shuffle", "pixel_unshuffle",
+    "channel_shuffle", "diagonal", "diag", "diag_embed", "tril", "triu", "index", "gather", "take", "take_along_dim",
+    "unsafe_chunk", "unsafe_split", "unsafe_split_with_sizes", "broadcast_to", "atleast_1d", "atleast_2d", "atleast_3d",
+    "dsplit", "hsplit", "vsplit", "block_diag", "upsample_nearest1d", "upsample_nearest2d", "upsample_nearest3d",
+    "masked_select",
+}  # fmt: skip
+"""What puts entries elsewhere, leaves some out, repeats some, or sets zeros and constants beside them."""
+
+
+def views(op: Op, s: Setting) -> list[Edge] | None:
+    i = only(op, s)
+    if op.name not in VIEWS or i is None or op.args[0] != Ref(i) or len(op.outputs) != 1:
+        return None
+    out = op.outputs[0]
+    if s.value(out).numel != s.value(i).numel:
+        return None
+    s.set(out, s.layouts[i], op)
+    return [Edge(i, out, identity(op.label, s.size(i)))]
+
+
+def moves(op: Op, s: Setting) -> list[Edge] | None:
+    """Runs the operation on the numbers of the entries instead of on the entries."""
+    if op.name not in MOVES:
+        return None
+    given = list(dict.fromkeys(i for i in op.inputs if i in s.layouts))
+    if any(_is_index(op, i) for i in given):
+        return None
+    edges: list[Edge] = []
+    for i in given:
+
+        def lookup(j: int, i: int = i) -> Tensor:
+            value = s.value(j)
+            if j == i:
+                return s.codes(i)
+            if not value.dtype.is_floating_point:
+                return value.tensor if value.tensor is not None else s.contents()[j]
+            return torch.zeros(value.shape, dtype=torch.float64, device=value.device)
+
+        args, kwargs = s.arguments(op, lookup)
+        if op.name in ("constant_pad_nd", "pad"):
+            args = args[:2] if op.name == "constant_pad_nd" else args[:3]
+        with torch.no_grad():
+            answer = op.target(*args, **kwargs)
+        for out, codes in zip(op.outputs, [answer] if isinstance(answer, Tensor) else answer):
+            if not bool(codes.any()):
+                continue
+            layout, index = s.decode(codes, i, op)
+            s.set(out, layout, op)
+            n = s.size(i)
+            if len(index) == n and bool((index == torch.arange(n, device=index.device)).all()):
+                edges.append(Edge(i, out, identity(op.label, n)))
+            else:
+                edges.append(Edge(i, out, gather(op.label, len(index), index, n)))
+    return edges
+
+
+def _is_index(op: Op, i: int) -> bool:
+    return op.name in ("index", "gather", "index_select", "take") and Ref(i) != op.args[0]
+
+
+# --- products with weights ------------------------------------------------------------------------------------------
+
+
+def weights(op: Op, s: Setting) -> list[Edge] | None:
+    """x W on the last axis, with W from outside: linear, matmul, mm, addmm, mv."""
+    found = _weight(op, s)
+    if found is None:
+        return None
+    i, make, inner, outer = found
+    if not s.clear_of(i, 1):
+        return None
+    out, layout = op.outputs[0], s.layouts[i]
+    s.set(out, Layout(layout.outer, layout.inner // inner * outer), op)
+    blocks = s.size(i) // inner
+    shape = f"{outer} x {inner}" + (f", for each of {blocks}" if blocks > 1 else "")
+    return [Edge(i, out, matrix(op.label, blocks * outer, blocks * inner, blocks, make, f"linear {shape}"))]
+
+
+def _weight(op: Op, s: Setting) -> tuple[int, Callable[[Registers], Tensor], int, int] | None:
+    """(input, W (outer, inner), inner, outer)."""
+    name, i = op.name, only(op, s)
+    if i is None:
+        return None
+    if name == "linear" and op.args[0] == Ref(i):
+        w = op.args[1].index
+        shape = s.value(w).shape
+        if len(shape) == 1:
+            return i, lambda r: r[w][None], shape[0], 1
+        return i, lambda r: r[w], shape[1], shape[0]
+    if name == "addmm" and op.args[1] == Ref(i) and not {"alpha", "beta"} & set(op.kwargs):
+        first, second = op.args[1], op.args[2]
+    elif name in ("matmul", "mm", "mv", "dot") and len(op.args) == 2:
+        first, second = op.args
+    else:
+        return None
+    if type(first) is not Ref or type(second) is not Ref:
+        return None
+    if first.index == i and len(s.value(second).shape) <= 2:
+        w = second.index
+        shape = s.value(w).shape
+        if len(shape) == 1:
+            return i, lambda r: r[w][None], shape[0], 1
+        return i, lambda r: r[w].mT, shape[0], shape[1]
+    if second.index == i and len(s.value(i).shape) == 1:
+        w = first.index
+        shape = s.value(w).shape
+        if len(shape) == 1:
+            return i, lambda r: r[w][None], shape[0], 1
+        if len(shape) == 2:
+            return i, lambda r: r[w], shape[1], shape[0]
+    return None
+
+
+def matmul(op: Op, s: Setting) -> list[Edge] | None:
+    """A B where x is in one factor or in both; leading axes alike, samples among them."""
+    if op.name not in ("matmul", "bmm", "mm") or len(op.args) != 2:
+        return None
+    a, b = (ref.index for ref in op.args)
+    sa, sb, out = s.value(a).shape, s.value(b).shape, op.outputs[0]
+    so = s.value(out).shape
+    if len(sa) < 2 or len(sb) < 2 or len(sa) > len(so) or len(sb) > len(so):
+        return None
+    for i, shape in ((a, sa), (b, sb)):
+        if i in s.layouts:
+            if shape[:-2] != so[:-2] or not s.clear_of(i, 2) or s.layouts[i].outer != 1:
+                return None
+            s.set(out, Layout(1, s.layouts[i].inner // prod(shape[-2:]) * prod(so[-2:])), op)
+    constant = (a not in s.layouts and len(sa) > 2) or (b not in s.layouts and len(sb) > 2)
+    if constant and s.batch:
+        return None
+    edges = []
+    for i, j, left in ((a, b, True), (b, a, False)):
+        if i in s.layouts:
+            edges.append(Edge(i, out, _times(op, s, i, j, out, left)))
+    return edges
+
+
+def _times(op: Op, s: Setting, i: int, j: int, out: int, left: bool) -> Factor:
+    """The local Jacobian of A B with respect to A (`left`) or B; its content is the other factor."""
+    mine, made, other = s.value(i).shape[-2:], s.value(out).shape[-2:], s.value(j).shape
+    n, m = s.size(i), s.size(out)
+    lead = n // prod(mine)
+    varying = bool(s.batch) and j in s.layouts
+
+    def make(r: Registers) -> Tensor:
+        if len(other) == 2:
+            return r[j]
+        return r[j].reshape(-1, 1, lead, *other[-2:]) if s.batch else r[j].reshape(lead, *other[-2:])
+
+    def pull(t: Tensor, stack: Tensor) -> Tensor:
+        g = stack.reshape(*stack.shape[:-1], lead, *made)
+        back = torch.matmul(g, t.mT) if left else torch.matmul(t.mT, g)
+        return back.flatten(-3)
+
+    def push(t: Tensor, stack: Tensor) -> Tensor:
+        v = stack.reshape(*stack.shape[:-1], lead, *mine)
+        return (torch.matmul(v, t) if left else torch.matmul(t, v)).flatten(-3)
+
+    inner = mine[1] if left else mine[0]
+    return operator(
+        op.label, m, n, "product with a matrix", make, pull, push, varying=varying, products=2.0 * m * inner
+    )
