@@ -23,14 +23,15 @@ def must_be_apart(f: Function, graph: Graph | None, x: Tensor) -> None:
     Raises:
         ModelError: if samples touch each other.
     """
-    if len(x) > 1 and _touch(f, x):
+    if len(x) > 1 and touch(f, x):
         raise ModelError(
             f"samples of the batch touch each other{_mixer(graph, x)}, so no sample has a Jacobian of its own; call "
             ".eval() on the model if a norm does it, or take the whole with batched=False"
         )
 
 
-def _touch(f: Function, x: Tensor) -> bool:
+def touch(f: Function, x: Tensor) -> bool:
+    """Whether a pull-back from every second sample reaches any other."""
     leaf = x.detach().clone().requires_grad_()
     with torch.enable_grad():
         y = f(leaf)
@@ -64,4 +65,4 @@ def _mixes(graph: Graph, x: Tensor) -> bool:
         shape = f(x).shape
     if not shape or shape[0] % len(x):
         return True
-    return _touch(lambda point: f(point).reshape(len(x), -1), x)
+    return touch(lambda point: f(point).reshape(len(x), -1), x)
