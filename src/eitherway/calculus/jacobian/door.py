@@ -10,10 +10,12 @@ from torch import Tensor
 
 from eitherway.base.errors import ModelError, nearest
 from eitherway.calculus.accept import as_point, name_of
+from eitherway.calculus.jacobian.at_once import at_once
 from eitherway.calculus.jacobian.choose import MODES, Mode
 from eitherway.calculus.jacobian.memory import as_bytes
 from eitherway.calculus.jacobian.parameters import parameter_jacobian
 from eitherway.calculus.jacobian.plan import JacobianPlan, outside
+from eitherway.calculus.jacobian.still import Still
 
 Form = Literal["dense", "operator", "sparse"]
 FORMS = ("dense", "operator", "sparse")
@@ -80,8 +82,7 @@ def jacobian(
     for i in chosen:
         point = _argument(arguments, i)
         one = f if len(arguments) == 1 else _varied(f, arguments, i)
-        plan = JacobianPlan(one, point, mode=mode, form=form, batched=batched, memory=budget, race=False)
-        answers.append(plan(point) if form == "operator" else plan.at_example())
+        answers.append(_once(one, point.detach(), mode, form, batched, budget))
     return tuple(answers) if isinstance(argnums, tuple | list) else answers[0]
 
 
@@ -124,6 +125,22 @@ def prepare_jacobian(
         )
     point = as_point(example)
     return JacobianPlan(f, point, mode=mode, form=form, batched=batched, memory=as_bytes(memory), race=True)
+
+
+def _once(f: Callable[..., Any], x: Tensor, mode: Mode, form: Form, batched: bool, memory: int | None) -> Any:
+    """The Jacobian at one point that nobody will come back to."""
+    if mode == "auto" and form == "dense" and memory is None:
+        still = Still(f)
+
+        def run(point: Tensor) -> Any:
+            with still:
+                return f(point)
+
+        found = at_once(run, x, batched=batched)
+        if found is not None:
+            return found
+    plan = JacobianPlan(f, x, mode=mode, form=form, batched=batched, memory=memory, race=False)
+    return plan(x) if form == "operator" else plan.at_example()
 
 
 def _varied(f: Callable[..., Any], arguments: tuple[Any, ...], i: int) -> Callable[[Tensor], Any]:
