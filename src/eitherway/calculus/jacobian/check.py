@@ -98,16 +98,17 @@ def _difference(f: Function, x: Tensor, u: Tensor, w: Tensor, h: float) -> float
         return float(((f(x + h * u) - f(x - h * u)) * w).double().sum() / (2 * h))
 
 
-def agree(found: Tensor, expected: Tensor, size: int, doubt: Tensor | float = 0.0) -> bool:
+def agree(found: Tensor, expected: Tensor, size: int, *, eps: float | None = None) -> bool:
     """Whether two results of the same sum of products differ by rounding alone.
 
     Args:
         size: terms of the sum; rounding grows with its square root.
-        doubt: what `expected` may be off by.
+        eps: the rounding unit, where other numbers than these were rounded on the way.
     """
     scale = expected.abs().max() if expected.numel() else torch.zeros(())
-    slack = 200 * torch.finfo(found.dtype).eps * max(size, 4) ** 0.5 * scale + torch.finfo(found.dtype).tiny
-    return bool(((found - expected).abs() <= slack + doubt).all())
+    unit = torch.finfo(found.dtype).eps if eps is None else eps
+    slack = 200 * unit * max(size, 4) ** 0.5 * scale + torch.finfo(found.dtype).tiny
+    return bool(((found - expected).abs() <= slack).all())
 
 
 def values_disagree(derivative: float, seen: Probe) -> bool:

@@ -129,14 +129,8 @@ def prepare_jacobian(
 
 def _once(f: Callable[..., Any], x: Tensor, mode: Mode, form: Form, batched: bool, memory: int | None) -> Any:
     """The Jacobian at one point that nobody will come back to."""
-    if mode == "auto" and form == "dense" and memory is None:
-        still = Still(f)
-
-        def run(point: Tensor) -> Any:
-            with still:
-                return f(point)
-
-        found = at_once(run, x, batched=batched)
+    if mode == "auto" and form == "dense" and memory is None and not Still(f).moves:
+        found = at_once(f, x, batched=batched)
         if found is not None:
             return found
     plan = JacobianPlan(f, x, mode=mode, form=form, batched=batched, memory=memory, race=False)

@@ -9,39 +9,47 @@ import torch
 from torch import Tensor
 
 from eitherway.calculus.jacobian.check import Probe, agree, first_wrong, function_of, probe, values_disagree
-from eitherway.calculus.jacobian.choose import Mode, Sizes, choose
+from eitherway.calculus.jacobian.choose import MODES, Mode, Sizes, choose
 from eitherway.calculus.jacobian.ways import Function
 from eitherway.graph import Graph, Op, capture
 
 _SUSPICIOUS = ("cut", "escape", "hook", "opaque", "inplace", "state written")
 
 
-def what_is_wrong(J: Tensor, seen: Probe, sizes: Sizes) -> str:
+def what_is_wrong(J: Tensor, seen: Probe, sizes: Sizes, graph: Graph | None = None) -> str:
     """What is wrong with a Jacobian, against one product on each side; "" if nothing.
 
     Torch's own two modes may differ where a Function is written by hand; a way may agree with either.
 
     Args:
         J: (p, q), dense or sparse, or (B, p, q).
+        graph: the run, whose coarsest numbers say what rounding may do.
     """
-    size = max(sizes.rows, sizes.columns)
+    size, eps = max(sizes.rows, sizes.columns), _coarsest(graph, J.dtype)
     if sizes.batch is not None:
         along = torch.bmm(J, seen.u.view(sizes.batch, -1, 1)).flatten()
         across = torch.bmm(seen.w.view(sizes.batch, 1, -1), J).flatten()
     else:
         along, across = _product(J, seen.u), _product(J.t(), seen.w)
-    if agree(across, seen.across, size):
+    if agree(across, seen.across, size, eps=eps):
         return ""
-    if seen.along is not None and agree(along, seen.along, size):
+    if seen.along is not None and agree(along, seen.along, size, eps=eps):
         return ""
     return "its products with random vectors are neither torch's vjp nor its jvp"
+
+
+def _coarsest(graph: Graph | None, dtype: torch.dtype) -> float:
+    """The largest rounding unit of all numbers on the way from input to output."""
+    values = graph.values if graph is not None else []
+    through = {value.dtype for value in values if value.differentiable and value.dtype.is_floating_point}
+    return max(torch.finfo(kind).eps for kind in (dtype, *through))
 
 
 def culprit(graph: Graph | None, x: Tensor, mode: Mode) -> Op | None:
     """The operation from which on a planned way and torch part; None where nobody can tell."""
     if graph is None or graph.opaque:
         return None
-    if mode not in ("sparse", "chain"):
+    if mode not in MODES:
         return first_wrong(graph, lambda part: _not_linear(function_of(part), x))
 
     def wrong(part: Graph) -> bool:
@@ -49,9 +57,9 @@ def culprit(graph: Graph | None, x: Tensor, mode: Mode) -> Op | None:
         seen = probe(f, x)
         sizes = Sizes(f(x).numel(), x.numel(), None)
         J = choose(f, part, x, sizes, mode=mode, memory=None, race=False).way(x)
-        return bool(what_is_wrong(J, seen, sizes))
+        return bool(what_is_wrong(J, seen, sizes, part))
 
-    return first_wrong(graph, wrong)
+    return first_wrong(graph, wrong) or first_wrong(graph, lambda part: _not_linear(function_of(part), x))
 
 
 def first_difference(f: Callable[..., Any], x: Tensor) -> str:
@@ -92,8 +100,7 @@ def suspects(f: Function, graph: Graph | None, x: Tensor, seen: Probe) -> str | 
     may be wrong in one of them alone.
     """
     backwards = float((seen.u * seen.across).sum())
-    forwards = backwards if seen.along is None else float((seen.w * seen.along).sum())
-    if not values_disagree(backwards, seen) and not values_disagree(forwards, seen):
+    if not values_disagree(backwards, seen) and not values_disagree(_forwards(graph, seen, backwards), seen):
         return None
     end = "; ew.gradient_check shows entry by entry where"
     if graph is None:
@@ -109,8 +116,13 @@ def suspects(f: Function, graph: Graph | None, x: Tensor, seen: Probe) -> str | 
 def _parts_from_values(graph: Graph, x: Tensor) -> bool:
     seen = probe(function_of(graph), x)
     backwards = float((seen.u * seen.across).sum())
-    forwards = backwards if seen.along is None else float((seen.w * seen.along).sum())
-    return values_disagree(backwards, seen) or values_disagree(forwards, seen)
+    return values_disagree(backwards, seen) or values_disagree(_forwards(graph, seen, backwards), seen)
+
+
+def _forwards(graph: Graph | None, seen: Probe, otherwise: float) -> float:
+    """w J u by forward mode where a hand-written Function may have its own; torch's own is used only where it agrees."""
+    written = graph is None or any(op.custom for op in graph.ops)
+    return float((seen.w * seen.along).sum()) if written and seen.along is not None else otherwise
 
 
 def _product(J: Tensor, v: Tensor) -> Tensor:

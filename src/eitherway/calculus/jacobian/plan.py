@@ -169,7 +169,7 @@ class JacobianPlan:
             raise ModelError(
                 f"{name_of(self.f)} cannot be differentiated at this point{self._writes()}: {error}"
             ) from error
-        wrong = what_is_wrong(J, seen, self.sizes)
+        wrong = what_is_wrong(J, seen, self.sizes, self.graph)
         if wrong:
             if self.batched:
                 must_be_apart(self._run, self.graph, x)

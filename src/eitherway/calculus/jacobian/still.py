@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from eitherway.graph.capture import owners
@@ -13,7 +15,7 @@ Key = tuple[tuple[bool, ...], tuple[int, ...]]
 
 
 class Still:
-    """The modules that a callable reaches: their modes, the identity of their parameters, and their buffers.
+    """The modules that a callable reaches: their modes, the identity of what they hold, and their buffers.
 
     Inside `with still:` modules in training mode move copies of their buffers (running statistics, counters);
     afterwards their own are back, untouched.
@@ -21,12 +23,18 @@ class Still:
 
     def __init__(self, f: Callable[..., Any]):
         self.modules: list[nn.Module] = list(dict.fromkeys(part for _, owner in owners(f) for part in owner.modules()))
-        self.slots = [(part._parameters, name) for part in self.modules for name in part._parameters]
+        held = [d for part in self.modules for d in (part._parameters, part._buffers, part._modules)]
+        self.slots = [(d, name) for d in held for name in d]
         self.kept: list[list[tuple[dict[str, Tensor | None], str, Tensor]]] = []
 
     def key(self) -> Key:
-        """Modes and parameters as they are now."""
-        return tuple([part.training for part in self.modules]), tuple([id(slot[name]) for slot, name in self.slots])
+        """Modes, and which parameters, buffers and modules stand there now."""
+        return tuple([part.training for part in self.modules]), tuple([id(d.get(name)) for d, name in self.slots])
+
+    @property
+    def moves(self) -> bool:
+        """Whether a call may move buffers: running statistics, counters."""
+        return any(part.training and part._buffers for part in self.modules)
 
     def __enter__(self) -> Still:
         kept = []
@@ -42,3 +50,21 @@ class Still:
     def __exit__(self, *failure: object) -> None:
         for buffers, name, buffer in self.kept.pop():
             buffers[name] = buffer
+
+    @property
+    def moving(self) -> bool:
+        """Whether a run would move buffers."""
+        return any(part.training and part._buffers for part in self.modules)
+
+    @contextmanager
+    def contents(self) -> Iterator[None]:
+        """Inside, repetitions of a captured run may write into the buffers themselves; afterwards they hold what they
+        held."""
+        parts = [part for part in self.modules if part.training]
+        before = [(b, b.detach().clone()) for part in parts for b in part._buffers.values() if b is not None]
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for buffer, content in before:
+                    buffer.detach().copy_(content)
