@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from eitherway import bicycle as bicycle
+    from eitherway import calculus as calculus
     from eitherway import functions as functions
+    from eitherway import linear as linear
     from eitherway import methods as methods
     from eitherway import rl as rl
     from eitherway import testing as testing
@@ -21,6 +23,12 @@ if TYPE_CHECKING:
     from eitherway.base.errors import ModelError as ModelError
     from eitherway.base.errors import SpaceError as SpaceError
     from eitherway.base.keys import Key as Key
+    from eitherway.calculus.chain_rule import chain_rule as chain_rule
+    from eitherway.calculus.gradient_check import gradient_check as gradient_check
+    from eitherway.calculus.jacobian import jacobian as jacobian
+    from eitherway.calculus.jacobian import prepare_jacobian as prepare_jacobian
+    from eitherway.linear.affine import is_linear as is_linear
+    from eitherway.linear.fuse import fuse_linear as fuse_linear
     from eitherway.run.command import command as command
     from eitherway.run.minimize import iterate as iterate
     from eitherway.run.minimize import maximize as maximize
@@ -59,6 +67,13 @@ _WHERE = {
     "Outcome": "eitherway.run.problem",
     "command": "eitherway.run.command",
     "Failed": "eitherway.base.errors",
+    # calculus and linear maps
+    "jacobian": "eitherway.calculus.jacobian",
+    "prepare_jacobian": "eitherway.calculus.jacobian",
+    "chain_rule": "eitherway.calculus.chain_rule",
+    "gradient_check": "eitherway.calculus.gradient_check",
+    "is_linear": "eitherway.linear.affine",
+    "fuse_linear": "eitherway.linear.fuse",
     # what can go wrong
     "EitherwayError": "eitherway.base.errors",
     "SpaceError": "eitherway.base.errors",
@@ -69,7 +84,7 @@ _WHERE = {
     # randomness
     "Key": "eitherway.base.keys",
 }
-_SUBMODULES = ("methods", "functions", "testing", "rl", "bicycle")
+_SUBMODULES = ("methods", "functions", "calculus", "linear", "testing", "rl", "bicycle")
 
 __all__ = [*_WHERE, *_SUBMODULES]  # pyright: ignore[reportUnsupportedDunderAll] - docs/names.md has the same list
 

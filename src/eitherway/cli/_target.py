@@ -14,6 +14,7 @@ from typing import Any
 
 from eitherway.base.errors import CostError, nearest
 
+_PLACES = "expected file.py:name or package.module:name"
 _FORMS = "expected file.py:name, package.module:name, or the name of a test function"
 
 
@@ -54,9 +55,19 @@ def find(words: Sequence[str], space_file: Path | None, dimension: int | None = 
         return _test_function(words[0], space, dimension)
     if dimension is not None:
         raise CostError("--dimension is for test functions only; a cost of yours takes what its space says")
-    place, _, name = words[0].rpartition(":")
+    module, cost = load(words[0])
+    return Target(cost, getattr(module, "space", None) if space is None else space, words[0])
+
+
+def load(word: str) -> tuple[Any, Any]:
+    """The module and the object that `file.py:name` or `package.module:name` calls for.
+
+    Raises:
+        CostError: if there is no such thing, or it cannot be imported.
+    """
+    place, _, name = word.rpartition(":")
     module = _from_file(Path(place)) if place.endswith(".py") or "/" in place else _from_module(place)
-    return Target(_named(module, name, place), getattr(module, "space", None) if space is None else space, words[0])
+    return module, _named(module, name, place)
 
 
 def _program(words: Sequence[str], space: Any) -> Target:
@@ -122,7 +133,7 @@ def _from_module(name: str) -> Any:
     except Exception as error:  # a package whose own __init__ fails
         raise CostError(_failed(name, error)) from None
     if missing:
-        raise CostError(f"there is no module {name!r} (looked in {Path.cwd()} and in what is installed); {_FORMS}")
+        raise CostError(f"there is no module {name!r} (looked in {Path.cwd()} and in what is installed); {_PLACES}")
     return _imported(name, name)
 
 
