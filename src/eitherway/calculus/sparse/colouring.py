@@ -37,7 +37,7 @@ def colour(pattern: Any, most: int) -> Colouring | None:
         None if every order needs more than `most` colours.
 
     >>> from scipy.sparse import diags
-    >>> colour(diags([1, 1, 1], [-1, 0, 1], (6, 6), "csr"), 6).colours.tolist()
+    >>> colour(diags([1.0, 1.0, 1.0], [-1, 0, 1], (6, 6), "csr"), 6).colours.tolist()
     [0, 1, 2, 0, 1, 2]
     """
     lengths = np.diff(pattern.indptr)
@@ -77,16 +77,10 @@ def _greedy(order: Any, starts: list[int], rows: list[int], height: int, most: i
     return np.array(colours, np.int64)
 
 
-def without_twins(pattern: Any, numbers: np.ndarray) -> Any:
-    """The rows of a pattern that differ: (u, q), for rows with one number are alike and forbid nothing more."""
-    _, first = np.unique(numbers, return_index=True)
-    return pattern if len(first) == len(numbers) else pattern[first]
-
-
-def twins(pattern: Any) -> np.ndarray:
-    """(p,) a number for each row of a CSR matrix; rows with the same entries have the same."""
-    random = np.random.Generator(np.random.PCG64(pattern.shape[1])).integers(
-        0, 2**63, pattern.shape[1], dtype=np.uint64
-    )
-    sums = np.concatenate([[np.uint64(0)], np.cumsum(random[pattern.indices], dtype=np.uint64)])
-    return sums[pattern.indptr[1:]] - sums[pattern.indptr[:-1]]
+def kinds_of(pattern: Any) -> Any:
+    """The rows of a CSR matrix that differ: (u, q). Rows alike forbid nothing more than one of them does."""
+    p, q = pattern.shape
+    random = np.random.Generator(np.random.PCG64(q)).integers(0, 2**63, q, dtype=np.uint64)
+    sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(random[pattern.indices], dtype=np.uint64)])
+    _, first = np.unique(sums[pattern.indptr[1:]] - sums[pattern.indptr[:-1]], return_index=True)
+    return pattern if len(first) == p else pattern[np.sort(first)]

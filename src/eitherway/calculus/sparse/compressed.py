@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from functools import cached_property
 from typing import Any, Literal
@@ -20,6 +21,8 @@ from eitherway.graph import Graph
 
 UNASKED = 1 << 30
 """Bytes that products may take where nobody set a budget."""
+SPARE = 3e-3
+"""Seconds that trying torch's ways may take at least; else as long as finding the pattern took."""
 
 
 def prepare(f: Callable[..., Any], graph: Graph, x: Tensor, *, memory: int | None = None) -> Compressed:
@@ -56,7 +59,8 @@ def prepare(f: Callable[..., Any], graph: Graph, x: Tensor, *, memory: int | Non
             f"a sparse Jacobian is of one tensor of real numbers, and f returned {len(made)} ({kinds}): "
             "pick one, f(x)[0], or torch.cat them"
         )
-    return Compressed(f, graph, x, follow(graph), memory)
+    start = time.perf_counter()
+    return Compressed(f, graph, x, follow(graph), memory, start)
 
 
 class Compressed:
@@ -66,12 +70,10 @@ class Compressed:
     """
 
     def __init__(
-        self, f: Callable[..., Any], graph: Graph, x: Tensor, followed: Followed, memory: int | None = None
+        self, f: Callable[..., Any], graph: Graph, x: Tensor, followed: Followed, memory: int | None, start: float
     ) -> None:
         self.f, self.graph, self.memory = f, graph, memory
-        self.index_sets = followed.rows
-        """(p, q) boolean CSR matrix of scipy."""
-        self.shape: tuple[int, int] = tuple(followed.rows.shape)
+        self.followed, self.shape = followed, followed.shape
         self.fallbacks = list(dict.fromkeys(followed.fallbacks))
         """Operations that nothing is known of: each output of theirs counts as depending on each input of theirs."""
         self._zeros = followed.zeros
@@ -83,20 +85,20 @@ class Compressed:
             if value.kind != "input" and value.tensor is not None
         ]
         self._work: Work = work(graph)
-        self.plan: Plan = plan(followed.rows, followed.numbers)
+        self.plan: Plan = plan(followed)
         self._seeds: dict[Any, Tensor] = {}
         self._ways: list[Way] = []
         self.seconds = 0.0
         """Wall time of one evaluation, as tried once."""
         if self.nnz and self.plan.worthwhile:
-            self._settle(x.detach(), followed)
+            self._settle(x.detach(), max(SPARE, time.perf_counter() - start))
 
     # what is known ---------------------------------------------------------------------------------------------------
 
     @property
     def nnz(self) -> int:
         """Entries that may be other than zero."""
-        return int(self.index_sets.nnz)
+        return self.followed.nnz
 
     @property
     def density(self) -> float:
@@ -124,8 +126,13 @@ class Compressed:
 
     @property
     def worthwhile(self) -> bool:
-        """Whether the seeds are clearly fewer than the rows and the columns: at most half."""
+        """Whether the seeds are clearly fewer than the rows and the columns: at most three quarters."""
         return self.plan.worthwhile or not self.nnz
+
+    @property
+    def index_sets(self) -> Any:
+        """(p, q) boolean CSR matrix of scipy."""
+        return self.followed.rows
 
     @cached_property
     def indices(self) -> Tensor:
@@ -232,17 +239,17 @@ class Compressed:
         """Seeds that go at once within the memory budget."""
         return max(1, min(max(self.seeds, 1), int(self._budget() // max(self._work.bytes_a_seed, 1))))
 
-    def _settle(self, x: Tensor, followed: Followed) -> None:
+    def _settle(self, x: Tensor, spare: float) -> None:
         """Tries torch's ways at x; where none of them can go forward, rows are coloured instead."""
         while True:
             found = []
             with _KeptState(self._state):
                 for part in self.plan.parts:
                     seeds = self._seeding(part, x)
-                    found.append(fastest(part.direction, self._run, x, seeds, part.count, self._chunk()))
+                    found.append(fastest(part.direction, self._run, x, seeds, part.count, self._chunk(), spare))
             if any(one is None and part.direction == "forward" for one, part in zip(found, self.plan.parts)):
                 self._seeds.clear()
-                self.plan = plan(followed.rows, followed.numbers, only="reverse")
+                self.plan = plan(self.followed, only="reverse")
                 continue
             self._ways = [
                 one[0] if one is not None else WAYS[part.direction][-1] for one, part in zip(found, self.plan.parts)
@@ -277,7 +284,7 @@ class Compressed:
         if not self.nnz:
             return lines[0]
         if not self.worthwhile:
-            lines.append(f"No colouring takes at most half of the {min(p, q)} seeds of a dense one: take that.")
+            lines.append(f"No colouring takes at most 3/4 of the {min(p, q)} seeds of a dense one: take that.")
         for part in self.plan.parts:
             kind, line = ("columns", "J v") if part.direction == "forward" else ("rows", "w J")
             lines.append(f"{part.count} products {line}, each for all {kind} of one colour.")

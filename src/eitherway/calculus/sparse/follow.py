@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -12,23 +13,18 @@ from torch import Tensor
 
 from eitherway.base.errors import ModelError
 from eitherway.calculus.sparse import rules
+from eitherway.calculus.sparse.apart import taken_apart
 from eitherway.calculus.sparse.index_sets import IndexSets, TooMany
 from eitherway.calculus.sparse.memory import Memory
+from eitherway.calculus.sparse.rules.table import plain
 from eitherway.calculus.sparse.site import Answer, Operand, Site, Unsure
 from eitherway.graph import Graph, Op, Value, lower
 
-
-@dataclass
-class Followed:
-    """What a run's outputs depend on."""
-
-    rows: Any
-    """(p, q) boolean CSR matrix of scipy, indices sorted."""
-    numbers: np.ndarray
-    """(p,) the set of each row: rows with one number are alike."""
-    fallbacks: list[str] = field(default_factory=list)
-    """Operations counted as dense blocks, with their places."""
-    zeros: list[Reliance] = field(default_factory=list)
+KEEPS_ZEROS = {
+    "t", "transpose", "permute", "view", "_unsafe_view", "reshape", "expand", "slice", "select", "unsqueeze", "squeeze",
+    "clone", "_to_copy", "mul", "tril", "triu", "detach", "alias", "flip", "unbind", "split", "masked_fill", "cat",
+}  # fmt: skip
+"""Operations whose zeros are zeros as long as those of what they were made of are."""
 
 
 @dataclass
@@ -37,19 +33,20 @@ class Reliance:
 
     name: str
     tensor: Tensor
-    version: int
-    zeros: Tensor
+    exactly: bool
+    """What was made of it has zeros of its own, so that no number of it may change."""
+    version: int = field(init=False)
+    zeros: Tensor = field(init=False)
 
-    @classmethod
-    def on(cls, value: Value) -> Reliance:
-        assert value.tensor is not None
-        tensor = value.tensor
-        return cls(value.name, tensor, tensor._version, _zeros(tensor))
+    def __post_init__(self) -> None:
+        self.version, self.zeros = self.tensor._version, _zeros(self.tensor)
 
     def holds(self) -> bool:
         """Whether all that was zero still is."""
         if self.tensor._version == self.version:
             return True
+        if self.exactly:
+            return False
         now = _zeros(self.tensor)
         if now.shape != self.zeros.shape or bool((self.zeros & ~now).any()):
             return False
@@ -59,6 +56,47 @@ class Reliance:
 
 def _zeros(tensor: Tensor) -> Tensor:
     return (tensor.detach() if tensor.layout == torch.strided else tensor.detach().to_dense()) == 0
+
+
+@dataclass
+class Followed:
+    """What a run's outputs depend on. Outputs that depend on the same inputs share a row of `kinds`."""
+
+    kinds: Any
+    """(u, q) boolean CSR matrix of scipy, indices sorted, its rows all different."""
+    which: np.ndarray
+    """(p,) the row of `kinds` that tells of each output."""
+    fallbacks: list[str] = field(default_factory=list)
+    """Operations counted as dense blocks, with their places."""
+    zeros: list[Reliance] = field(default_factory=list)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return len(self.which), self.kinds.shape[1]
+
+    @cached_property
+    def rows(self) -> Any:
+        """(p, q) boolean CSR matrix of scipy, indices sorted."""
+        return self.kinds if len(self.which) == self.kinds.shape[0] and self._in_order() else self.kinds[self.which]
+
+    @cached_property
+    def row_lengths(self) -> np.ndarray:
+        """(p,) entries of each row."""
+        return np.diff(self.kinds.indptr)[self.which]
+
+    @cached_property
+    def column_lengths(self) -> np.ndarray:
+        """(q,) entries of each column."""
+        times = np.bincount(self.which, minlength=self.kinds.shape[0])
+        each = np.repeat(times, np.diff(self.kinds.indptr))
+        return np.bincount(self.kinds.indices, each, minlength=self.shape[1]).astype(np.int64)
+
+    @property
+    def nnz(self) -> int:
+        return int(self.row_lengths.sum())
+
+    def _in_order(self) -> bool:
+        return bool((self.which == np.arange(len(self.which))).all())
 
 
 def follow(graph: Graph, *, most: int | None = None) -> Followed:
@@ -86,15 +124,19 @@ def follow(graph: Graph, *, most: int | None = None) -> Followed:
         result = walk.memory.read(lowered.values[lowered.outputs[0]])
         shape = lowered.values[lowered.outputs[0]].shape
         numbers = torch.zeros(shape, dtype=torch.int64) if result is None else result
-        flat = numbers.reshape(-1).numpy().copy()
-        rows = sets.rows(flat)
+        kinds, first, which = np.unique(numbers.reshape(-1).numpy(), return_index=True, return_inverse=True)
+        if int(sets.lengths(kinds)[which].sum()) > sets.most:
+            raise TooMany
+        order = np.argsort(first)  # in the order that outputs meet them
+        found = Followed(sets.rows(kinds[order]), np.argsort(order)[which.reshape(-1)], walk.fallbacks)
     except TooMany:
         where = f" at {op.label}" if op is not None else ""
         raise ModelError(
             f"the index sets of a sparse Jacobian outgrow {sets.most} entries{where}: nearly every output depends on "
             "many inputs, so a dense or operator form serves better"
         ) from None
-    return Followed(rows, flat, walk.fallbacks, [Reliance.on(value) for value in walk.relied.values()])
+    found.zeros = [Reliance(v.name, v.tensor, exactly) for v, exactly in walk.relied.values() if v.tensor is not None]
+    return found
 
 
 class Walk:
@@ -104,7 +146,9 @@ class Walk:
         self.graph, self.sets = graph, sets
         self.memory = memory or Memory(graph, sets)
         self.fallbacks: list[str] = []
-        self.relied: dict[int, Value] = {}
+        self.relied: dict[int, tuple[Value, bool]] = {}
+        self.kept: list[Graph] = []
+        """Graphs of operations taken apart: as long as they live, their rooms are not used anew."""
         self.varying = {graph.values[i].room for i in graph.inputs}
         """Rooms whose content depends on x, with a gradient or without."""
         self.written: dict[int, int] = {}
@@ -134,6 +178,8 @@ class Walk:
             return
         answer = self._answer(op, outputs)
         parts: Sequence[Tensor | None] = [answer] if answer is None or isinstance(answer, Tensor) else answer
+        if any(ids is not None and not _fits(ids, value) for value, ids in zip(outputs, parts)):
+            parts = self._dense(op, outputs)
         for value, ids in zip(outputs, parts):
             if not (value.dtype.is_floating_point or value.dtype.is_complex):
                 ids = None
@@ -181,8 +227,33 @@ class Walk:
                 raise Unsure
             return rules.apply(site)
         except Unsure:
-            self.fallbacks.append(op.label)
-            return [site.everything()] * len(outputs)
+            return self._apart(op, site) or self._dense(op, outputs)
+
+    def _dense(self, op: Op, outputs: list[Value]) -> list[Tensor | None]:
+        """Every output depends on every input."""
+        self.fallbacks.append(op.label)
+        return [self._whole(op)] * len(outputs)
+
+    def _apart(self, op: Op, site: Site) -> list[Tensor | None] | None:
+        """The operation as the smaller ones that torch makes of it; None where that is no help."""
+        if op.custom or any(self.written.get(o.value.room or 0, -1) > op.index for o in site.operands):
+            return None
+        parts = taken_apart(op, self.graph.values)
+        if parts is None or not self.memory.admit(parts):
+            return None
+        self.kept.append(parts)
+        inner = Walk(parts, self.sets, self.memory)
+        inner.varying, inner.kept = self.varying, self.kept
+        for part in parts.ops:
+            inner.step(part)
+        if inner.fallbacks:
+            return None
+        for value, exactly in inner.relied.values():  # which are tensors of this graph, or fresh constants
+            for operand in site.operands:
+                if operand.tensor is value.tensor:
+                    self._relied_on(operand.value, exactly)
+        read = [self.memory.read(parts.values[i]) for i in parts.outputs]
+        return [None if ids is None else ids.clone() for ids in read]
 
     def _whole(self, op: Op) -> Tensor | None:
         return Site(op, self.sets, self._operand, [], self._relied_on).everything()
@@ -198,16 +269,23 @@ class Walk:
     def _varies(self, value: Value) -> bool:
         return value.depends or value.room in self.varying if value.room is not None else value.depends
 
-    def _relied_on(self, value: Value) -> None:
+    def _relied_on(self, value: Value, exactly: bool = False) -> None:
         """Remembers the tensors from outside that a constant was made of."""
-        wanted, seen = [value.index], set()
+        wanted, seen = [(value.index, exactly)], set()
         while wanted:
-            index = wanted.pop()
-            if index in seen:
+            index, exactly = wanted.pop()
+            if (index, exactly) in seen:
                 continue
-            seen.add(index)
+            seen.add((index, exactly))
             found = self.graph.values[index]
             if found.producer is not None:
-                wanted += self.graph.ops[found.producer].inputs
+                op = self.graph.ops[found.producer]
+                wanted += [(i, exactly or plain(op.name) not in KEEPS_ZEROS) for i in op.inputs]
             elif found.kind in ("parameter", "buffer", "constant"):
-                self.relied[found.index] = found
+                self.relied[found.index] = found, exactly or self.relied.get(found.index, (found, False))[1]
+
+
+def _fits(ids: Tensor, value: Value) -> bool:
+    """Whether set numbers expand to the shape of a value."""
+    trailing = zip(reversed(ids.shape), reversed(value.shape))
+    return ids.dim() <= len(value.shape) and all(n in (1, m) for n, m in trailing)

@@ -46,19 +46,16 @@ class IndexSets:
             self._matrix = csr_matrix((np.ones(self.entries, bool), indices, starts), (self.count, self.size))
         return self._matrix
 
+    def lengths(self, numbers: np.ndarray) -> np.ndarray:
+        """How many columns each set has."""
+        return self._starts[numbers + 1] - self._starts[numbers]
+
     def columns(self, number: int) -> np.ndarray:
         """The columns in one set, ascending."""
         return np.sort(self._indices[self._starts[number] : self._starts[number + 1]])
 
     def rows(self, numbers: np.ndarray) -> Any:
-        """(len(numbers), size) boolean CSR matrix with sorted indices.
-
-        Raises:
-            TooMany: if it would hold more entries than the pool may.
-        """
-        lengths = np.diff(self._starts[: self.count + 1])
-        if int(lengths[numbers].sum()) > self.most:
-            raise TooMany
+        """(len(numbers), size) boolean CSR matrix with sorted indices."""
         found = self.matrix()[numbers]
         found.sort_indices()
         return found
@@ -115,8 +112,7 @@ class IndexSets:
         """Group i is numbers[starts[i] : starts[i + 1]]; a set that comes out like another is not made anew."""
         from scipy.sparse import csr_matrix
 
-        lengths = np.diff(self._starts[: self.count + 1])
-        if self.entries + int(lengths[numbers].sum()) > 8 * self.most:
+        if int(self.lengths(numbers).sum()) > 8 * self.most:
             raise TooMany
         groups = csr_matrix((np.ones(len(numbers), bool), numbers, starts), (len(starts) - 1, self.count))
         found = groups @ self.matrix()

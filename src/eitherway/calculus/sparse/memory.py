@@ -25,10 +25,19 @@ class Memory:
         self.lone: dict[int, Tensor] = {}
         self.severed: set[int] = set()
         """Values that share memory with a dependent one but let no gradient pass."""
+        self.admit(graph)
+
+    def admit(self, graph: Graph) -> bool:
+        """Learns of a graph's rooms. False if it sees a room that is in use in smaller elements than before."""
+        units = dict(self.units)
         for value in graph.values:
             if value.room is not None and value.tensor is not None:
                 size = value.tensor.element_size()
-                self.units[value.room] = min(self.units.get(value.room, size), size)
+                units[value.room] = min(units.get(value.room, size), size)
+        if any(units[room] != self.units.get(room) for room in self.mirrors):
+            return False
+        self.units = units
+        return True
 
     def read(self, value: Value) -> Tensor | None:
         """Set numbers of the value's shape, int64; None where all are empty. May share the mirror's memory."""

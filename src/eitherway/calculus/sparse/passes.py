@@ -18,6 +18,10 @@ Direction = Literal["forward", "reverse"]
 
 FEW = 16
 """Seeds up to which a loop over them is tried beside vmap."""
+LONG = 0.03
+"""Seconds of a run that need no repetition to tell."""
+HOPELESS = 4.0
+"""A way this many times slower than the best so far is not tried again."""
 
 
 def reverse_loop(f: Function, x: Tensor, seeds: Callable[[int, int], Tensor], count: int, chunk: int) -> Tensor:
@@ -87,19 +91,24 @@ def fastest(
     seeds: Callable[[int, int], Tensor],
     count: int,
     chunk: int,
+    spare: float = float("inf"),
 ) -> tuple[Way, float] | None:
-    """The fastest of a direction's ways at x, each run twice at most, and its seconds; None if torch can do none.
+    """The fastest of a direction's ways at x, and its seconds; None if torch can do none of them.
 
     A loop is tried for few seeds, or where nothing else works; with one seed it is best without a trial.
+
+    Args:
+        spare: seconds after which no further way is tried, unless a run is so long that the choice matters more.
     """
-    ways = WAYS[direction]
-    if count == 1:
-        ways = ways[::-1]
+    ways = WAYS[direction][::-1] if count <= FEW // 4 else WAYS[direction]
     best: tuple[Way, float] | None = None
+    start = time.perf_counter()
     for way in ways:
-        loop = way in (reverse_loop, forward_loop)
-        if best is not None and (count == 1 or (loop and count > FEW)):
-            continue
+        if best is not None:
+            loop = way in (reverse_loop, forward_loop)
+            late = time.perf_counter() - start > spare and best[1] < LONG
+            if late or count == 1 or (loop and count > FEW):
+                continue
         try:
             seconds = _timed(way, f, x, seeds, count, chunk, None if best is None else best[1])
         except (RuntimeError, ValueError, TypeError):
@@ -118,15 +127,17 @@ def _timed(
     chunk: int,
     best: float | None,
 ) -> float:
-    """Seconds of the second run, or of the first where that is hopeless or long enough to tell."""
-    seconds = 0.0
-    for turn in range(2):
-        start = time.perf_counter()
+    """The lesser seconds of two runs after a first; of the first where that is hopeless or long enough to tell."""
+    # on one thread its own clock does not count what others take of the machine
+    clock = time.thread_time if x.device.type == "cpu" and torch.get_num_threads() == 1 else time.perf_counter
+    taken = []
+    for _ in range(3):
+        start = clock()
         way(f, x, seeds, count, chunk)
-        seconds = time.perf_counter() - start
-        if turn == 0 and (seconds > 0.05 or (best is not None and seconds > 4 * best)):
-            break
-    return seconds
+        taken.append(clock() - start)
+        if taken[0] > LONG or (best is not None and taken[0] > HOPELESS * best):
+            return taken[0]
+    return min(taken[1:])
 
 
 def _recorded(f: Function, x: Tensor) -> tuple[Tensor, Tensor]:

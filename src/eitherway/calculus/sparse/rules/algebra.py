@@ -1,4 +1,4 @@
-"""Linear algebra: matrix by matrix of a batch, each result depends on all of its matrix."""
+"""Linear algebra: matrix by matrix of a batch, each result depends on all of its matrix that zeros let through."""
 
 from __future__ import annotations
 
@@ -40,27 +40,22 @@ def solved(site: Site) -> Answer:
         matrix, given = site.operand("A"), site.operand("self")
     else:
         matrix, given = site.operand("A", "LU", "self"), site.operand("B")
-    left = site["left"] is not False
-    if len(site.outputs[0].shape) != len(given.shape) or len(given.shape) < 2 or len(matrix.shape) > len(given.shape):
-        return of_matrices(site) if min(len(given.shape), len(matrix.shape)) > 1 else _everything(site)
-    ids = given.numbers() if left else given.numbers().mT
+    ids, left = given.numbers(), site["left"] is not False
+    if ids.dim() == 1 or len(matrix.shape) > ids.dim():  # a vector stands for a column
+        if len(matrix.shape) != 2 or ids.dim() != 1 or not left:
+            return _everything(site)
+        ids = ids[:, None]
     there = None
     if matrix.ids is None and name in ("_linalg_solve_ex", "linalg_solve_triangular") and len(matrix.shape) == 2:
         there = _inverse_non_zeros(site, matrix, left)
-    columns = half(site, ids.mT, ids.shape[-2], there).mT
-    whole = site.join(columns if left else columns.mT, _of_matrix(site, matrix, given))
-    rest: list[Tensor | None] = [None] * (len(site.outputs) - 1)
-    return [whole, *rest]
-
-
-def _of_matrix(site: Site, matrix: Operand, given: Operand) -> Tensor | None:
-    if matrix.ids is None:
-        return None
-    whole = site.over(matrix.ids, (-2, -1))
-    if given.ids is not None:
-        whole = site.join(whole, site.over(given.ids, (-2, -1)))
-        assert whole is not None
-    return whole.expand(site.shape)
+    ids = ids.mT if left else ids  # (..., columns, k): each row is solved for by itself
+    whole = half(site, ids, ids.shape[-1], there)
+    whole = whole.mT if left else whole
+    if matrix.ids is not None:
+        of_matrix = site.over(matrix.ids, (-2, -1))
+        whole = site.join(whole, of_matrix.expand(*whole.shape))
+    assert whole is not None
+    return [whole.reshape(site.shape), *[None] * (len(site.outputs) - 1)]
 
 
 def _inverse_non_zeros(site: Site, matrix: Operand, left: bool) -> Tensor | None:

@@ -13,7 +13,7 @@ from eitherway.calculus.sparse.site import Answer, Operand, Site
 @rule(
     "_to_copy", "clone", "lift_fresh", "complex", "polar", "native_dropout", "rrelu_with_noise", "log_sigmoid_forward",
     "_prelu_kernel", "prelu", "angle", "lgamma", "_conj_physical", "masked_scale", "dropout", "alpha_dropout",
-    "_fused_dropout", "contiguous", "alias", "gelu", "hardswish", "celu", "hardsigmoid", "mish",
+    "_fused_dropout", "convert_element_type", "contiguous", "alias", "gelu", "hardswish", "celu", "hardsigmoid", "mish",
 )  # fmt: skip
 def pointwise(site: Site) -> Answer:
     """The union over all tensors, with broadcasting; the same for each output."""
@@ -89,6 +89,16 @@ def filled(site: Site) -> Answer:
 @rule("copy")
 def copied(site: Site) -> Answer:
     return site.operand("src").ids
+
+
+@rule("view_as_real")
+def parts(site: Site) -> Answer:
+    return site.operand("self").numbers()[..., None].expand(site.shape)
+
+
+@rule("view_as_complex")
+def complex_of_parts(site: Site) -> Answer:
+    return site.over(site.operand("self").numbers(), -1, keep=False)
 
 
 @rule("glu")

@@ -46,6 +46,14 @@ def distances(site: Site) -> Answer:
     )
 
 
+@rule("_pdist_forward")
+def pairs(site: Site) -> Answer:
+    """Row against row below it, in the order of an upper triangle."""
+    ids = site.over(site.operand("self").numbers(), -1, keep=False)
+    first, second = torch.triu_indices(len(ids), len(ids), 1)
+    return site.join(ids[first], ids[second])
+
+
 @rule("_trilinear")
 def trilinear(site: Site) -> Answer:
     """A product of three with axes put in, summed over some."""

@@ -20,7 +20,7 @@ LONGEST = 4_000_000
 def reduced(site: Site) -> Answer:
     ids = site.join(*(operand.ids for operand in site.live()))
     assert ids is not None
-    dims = site["dim"]
+    dims = site["dim"] if "dim" in site.named else site["dims"]
     if dims is None and site.op.name in ("kthvalue", "mode"):
         dims = -1
     united = site.over(ids, dims).reshape(site.shape)
@@ -39,7 +39,7 @@ def along(site: Site) -> Answer:
     return [united.expand(value.shape) for value in site.outputs]
 
 
-@rule("cumsum", "cumprod", "logcumsumexp", "cummax", "cummin")
+@rule("cumsum", "cumprod", "logcumsumexp", "_logcumsumexp", "cummax", "cummin")
 def scanned(site: Site) -> Answer:
     """Each depends on all up to its own place."""
     ids = site.operand("self").numbers()

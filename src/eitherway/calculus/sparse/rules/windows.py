@@ -141,6 +141,14 @@ def adapted(site: Site) -> Answer:
     return windowed(site, x, tables)
 
 
+@rule("fractional_max_pool2d", "fractional_max_pool3d")
+def drawn(site: Site) -> Answer:
+    """Windows at random places: anywhere in the plane."""
+    ids, axes = site.operand("self").numbers(), int(site.op.name.split("_pool")[1][0])
+    united = site.over(ids, range(-axes, 0)).expand(site.shape)
+    return [united] * len(site.outputs)
+
+
 def windowed(site: Site, x: Operand, tables: Sequence[Table]) -> Answer:
     """Plane by plane, each output sees the product of the places its axes look at."""
     sizes = x.shape[-len(tables) :]
