@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -14,10 +16,19 @@ from eitherway.base.errors import ModelError
 from eitherway.graph import Graph, Op, Replay
 
 Function = Callable[[Tensor], Tensor]
+_HERE = str(Path(__file__).parent)
 
 
 class JacobianWarning(UserWarning):
     """A Jacobian is what was asked for, but not by the way that was planned, or not what the values do."""
+
+
+def warn(text: str) -> None:
+    """A `JacobianWarning` at the line outside this folder that asked for the Jacobian."""
+    frame, level = sys._getframe(), 1
+    while frame is not None and frame.f_code.co_filename.startswith(_HERE):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(text, JacobianWarning, level)
 
 
 @dataclass(frozen=True)

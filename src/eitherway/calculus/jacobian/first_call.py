@@ -120,7 +120,7 @@ def _parts_from_values(graph: Graph, x: Tensor) -> bool:
 
 
 def _forwards(graph: Graph | None, seen: Probe, otherwise: float) -> float:
-    """w J u by forward mode where a hand-written Function may have its own; torch's own is used only where it agrees."""
+    """w J u by forward mode where a hand-written Function may have one of its own; torch's is checked way by way."""
     written = graph is None or any(op.custom for op in graph.ops)
     return float((seen.w * seen.along).sum()) if written and seen.along is not None else otherwise
 

@@ -38,7 +38,7 @@ def as_text(amount: float) -> str:
     """Bytes as people say them.
 
     >>> as_text(74_000_000), as_text(38 * 2**30)
-    ('74 MB', '41 GB')
+    ('74 MB', '40.8 GB')
     """
     for unit in ("B", "kB", "MB", "GB"):
         if amount < 1000:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +12,7 @@ from eitherway.base.errors import ModelError
 from eitherway.calculus.accept import as_output, as_point, call, name_of
 from eitherway.calculus.chain import prepare as prepare_chain
 from eitherway.calculus.jacobian.apart import must_be_apart
-from eitherway.calculus.jacobian.check import JacobianWarning, probe
+from eitherway.calculus.jacobian.check import probe, warn
 from eitherway.calculus.jacobian.choose import Choice, Mode, Sizes, choose, reverse
 from eitherway.calculus.jacobian.first_call import culprit, first_difference, suspects, what_is_wrong
 from eitherway.calculus.jacobian.memory import as_text, must_fit
@@ -22,8 +21,6 @@ from eitherway.calculus.jacobian.still import Still
 from eitherway.calculus.jacobian.ways import Way
 from eitherway.calculus.sparse import prepare as prepare_sparse
 from eitherway.graph import Graph, Ref, Replay, capture
-
-_CALLER = 5  # frames from a warning here to the line that asked for the Jacobian
 
 
 class JacobianPlan:
@@ -51,7 +48,6 @@ class JacobianPlan:
                 f"form={form!r} is of the whole Jacobian, in which a batch is block diagonal: use batched=False"
             )
         self.f, self.asked, self.form, self.batched, self.memory, self.race = f, mode, form, batched, memory, race
-        self.still = Still(f)
         self.remarks: list[str] = []
         self.way: Any = None
         self.choice: Choice | None = None
@@ -62,6 +58,11 @@ class JacobianPlan:
 
     def _plan(self, x: Tensor) -> None:
         """Looks at f at x, chooses a way, and checks it there."""
+        self.still = Still(self.f)  # modules may have been replaced
+        with self.still.contents():
+            self._plan_inside(x)
+
+    def _plan_inside(self, x: Tensor) -> None:
         self.remarks.clear()
         self.way = self.choice = self.first = None
         self.graph = self._capture(x)
@@ -114,7 +115,7 @@ class JacobianPlan:
             elif note.kind == "input written":
                 text = f"{note.text}; its Jacobian is taken at a copy. Begin with x = x.clone()"
                 self.remarks.append(text)
-                warnings.warn(text, JacobianWarning, _CALLER)
+                warn(text)
         return graph
 
     def _value(self, x: Tensor) -> Tensor:
@@ -162,14 +163,14 @@ class JacobianPlan:
         try:
             seen = probe(self._run, x, forwards=ours)
             self._must_repeat(x, self.y, seen.y)
-            J = self.way(x)
+            J, failed = self._tried(x)
         except ModelError:
             raise
         except (RuntimeError, NotImplementedError, IndexError) as error:
             raise ModelError(
                 f"{name_of(self.f)} cannot be differentiated at this point{self._writes()}: {error}"
             ) from error
-        wrong = what_is_wrong(J, seen, self.sizes, self.graph)
+        wrong = failed or what_is_wrong(J, seen, self.sizes, self.graph)
         if wrong:
             if self.batched:
                 must_be_apart(self._run, self.graph, x)
@@ -177,7 +178,7 @@ class JacobianPlan:
             named = f"; the first operation where it goes wrong is {found.label}" if found else ""
             text = f"the {self.mode} way is wrong at this point ({wrong}){named}; torch's reverse way is used"
             self.remarks.append(text)
-            warnings.warn(text, JacobianWarning, _CALLER)
+            warn(text)
             back = reverse(self._run, self.graph, x, self.sizes, self.memory, "autograd")
             self.choice = Choice("reverse", back, text)
             self.way = _AsSparse(back) if self.form == "sparse" else back
@@ -186,8 +187,19 @@ class JacobianPlan:
         if doubts is not None:
             text = f"autograd's derivative of {name_of(self.f)} is not what its values do at this point{doubts}"
             self.remarks.append(text)
-            warnings.warn(text, JacobianWarning, _CALLER)
+            warn(text)
         self.first = (x, J)
+
+    def _tried(self, x: Tensor) -> tuple[Any, str]:
+        """The Jacobian by the way, or why an own way failed at what torch's reverse mode can do."""
+        if self.mode not in ("chain", "sparse", "forward"):
+            return self.way(x), ""
+        try:
+            return self.way(x), ""
+        except (RuntimeError, NotImplementedError, IndexError) as error:
+            if isinstance(error, ModelError):
+                raise
+            return None, f"it fails: {error}"
 
     def _writes(self) -> str:
         notes = self.graph.notes if self.graph is not None else []
@@ -208,7 +220,12 @@ class JacobianPlan:
         if torch.is_inference_mode_enabled():
             with torch.inference_mode(False):
                 return self(outside(x))
-        x = as_point(x).detach()
+        if self.still.moves:
+            with self.still.contents():
+                return self._at(as_point(x).detach())
+        return self._at(as_point(x).detach())
+
+    def _at(self, x: Tensor) -> Any:
         if (x.shape, x.dtype, x.device) != self.like or self.still.key() != self.key:
             self._plan(x)
         elif self.guard is not None and (self.first is None or self.first[0] is not x):

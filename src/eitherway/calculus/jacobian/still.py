@@ -51,11 +51,6 @@ class Still:
         for buffers, name, buffer in self.kept.pop():
             buffers[name] = buffer
 
-    @property
-    def moving(self) -> bool:
-        """Whether a run would move buffers."""
-        return any(part.training and part._buffers for part in self.modules)
-
     @contextmanager
     def contents(self) -> Iterator[None]:
         """Inside, repetitions of a captured run may write into the buffers themselves; afterwards they hold what they
