@@ -1,9 +1,10 @@
-"""A captured run made right for other sizes: which dimensions of the inputs may change, and the integers that follow."""
+"""A captured run made right for other sizes: which dimensions of the inputs may change, and what follows them."""
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -139,6 +140,32 @@ def resized(tensor: Tensor, axis: int, size: int) -> Tensor:
     return tensor.index_select(axis, torch.arange(size, device=tensor.device) % max(1, tensor.shape[axis]))
 
 
+def lightly(again: Callable[[list[Tensor]], Graph]) -> Callable[[list[Tensor]], Graph]:
+    """The same capture on tensors without content, which costs no arithmetic; on real ones where that fails.
+
+    Not for what holds on to values: the graphs of such runs are for their shapes and integers.
+    """
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    log = logging.getLogger("torch._subclasses.fake_tensor")
+
+    def capture(tensors: list[Tensor]) -> Graph:
+        silent = log.disabled
+        log.disabled = True  # it reports each refused shape at length
+        try:
+            with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+                graph = again([mode.from_tensor(tensor) for tensor in tensors])
+        except Exception:  # the model's own error, or an operation that needs content: the real run tells which
+            return again(tensors)
+        finally:
+            log.disabled = silent
+        if graph.opaque or any(v.kind == "constant" or v.index in graph.written for v in graph.values):
+            return again(tensors)
+        return graph
+
+    return capture
+
+
 def _explore(
     again: Callable[[list[Tensor]], Graph], graph: Graph, example: list[Tensor], place: Place, known: set[Place]
 ) -> tuple[Dimension, dict[int, Moved], dict[int, frozenset[int]]]:
@@ -237,7 +264,7 @@ class _Fails(Exception):
     """The model raised at another size."""
 
 
-def _at(again: Callable[[list[Tensor]], Graph], example: list[Tensor], changed: dict[Place, int]) -> Graph:
+def _at(again: Callable[[list[Tensor]], Graph], example: list[Tensor], changed: Mapping[Place, Any]) -> Graph:
     tensors = list(example)
     for (i, axis), size in changed.items():
         tensors[i] = resized(tensors[i], axis, size)
@@ -359,8 +386,10 @@ def _candidates(value: int, slopes: dict[int, tuple[int, int]], sizes: list[int]
             common = math.gcd(per, rest)
             k, d = per // common, rest // common
             yield Expression(((k, over),), value * d - k * product, d)
-    terms = tuple((rise * divisor // step, (i,)) for i, (rise, step) in slopes.items())
-    yield Expression(terms, value * divisor - sum(c * sizes[i] for c, (i,) in terms), divisor)
+    terms = [(rise * divisor // step, (i,)) for i, (rise, step) in slopes.items()]
+    constant = value * divisor - sum(c * sizes[i] for c, (i,) in terms)
+    common = math.gcd(divisor, constant, *(c for c, _ in terms))
+    yield Expression(tuple((c // common, over) for c, over in terms), constant // common, divisor // common)
 
 
 def _fixed(dimension: Dimension, why: str) -> Dimension:

@@ -1,0 +1,288 @@
+"""`fuse_linear`: runs of linear layers become one, where that is exact and saves work."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from eitherway.base.errors import ModelError
+from eitherway.graph import Graph, Ref, capture
+from eitherway.graph.capture import owners
+from eitherway.graph.sizes import Sizes, fixed_sizes, generalise, lightly
+from eitherway.linear.fuse.constants import Constants
+from eitherway.linear.fuse.dense import Flattening
+from eitherway.linear.fuse.depth import Depth, depth_of
+from eitherway.linear.fuse.emit import Writer, argument_names
+from eitherway.linear.fuse.regions import Regions, find_regions
+from eitherway.linear.fuse.report import Report, describe
+from eitherway.linear.fuse.runs import Plan, Planner, key, pieces_of
+from eitherway.linear.fuse.verify import Errors, Reference
+
+Example = Tensor | tuple[Any, ...] | dict[str, Any]
+
+
+class Fused:
+    """A fused model and what became of each layer.
+
+    Attributes:
+        model: an `nn.Module` in eval mode that answers as the original does in eval mode.
+        report: what merged, what did not and why.
+        original: the model that was given, as it was.
+    """
+
+    def __init__(self, model: nn.Module, report: Report, original: Any, example: Any, options: dict[str, Any]):
+        self.model, self.report, self.original = model, report, original
+        self._example, self._options = example, options
+        self._seen = _state(original)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.model(*args, **kwargs)
+
+    @property
+    def stale(self) -> bool:
+        """Whether a parameter or buffer of the original has changed since the fusing."""
+        now = _state(self.original)
+        return now.keys() != self._seen.keys() or any(
+            now[name][0] is not tensor or now[name][1] != version for name, (tensor, version) in self._seen.items()
+        )
+
+    def refresh(self) -> Fused:
+        """Fuses again with today's weights. The same module is kept where only its numbers change."""
+        new = fuse_linear(self.original, self._example, **self._options)
+        same = getattr(new.model, "code", 0) == getattr(self.model, "code", 1)
+        mine, theirs = self.model.state_dict(keep_vars=True), new.model.state_dict(keep_vars=True)
+        same = same and all(name in mine and mine[name].shape == tensor.shape for name, tensor in theirs.items())
+        if same:
+            with torch.no_grad():
+                for name, tensor in theirs.items():
+                    if mine[name] is not tensor:
+                        mine[name].copy_(tensor)
+        else:
+            self.model = new.model
+        self.report, self._seen = new.report, new._seen
+        return self
+
+    def __repr__(self) -> str:
+        return f"Fused({self.report.summary})"
+
+    def __str__(self) -> str:
+        return str(self.report)
+
+    def _repr_html_(self) -> str:
+        return self.report._repr_html_()
+
+
+@dataclass
+class _Attempt:
+    """One way to write a run, with its errors."""
+
+    model: nn.Module
+    regions: Regions
+    plans: list[Plan]
+    errors: Errors
+    writer: Writer
+
+
+def fuse_linear(
+    model: nn.Module | Callable[..., Any],
+    example: Example,
+    *,
+    sizes: Literal["free", "example"] = "free",
+    copy: bool = False,
+) -> Fused:
+    """Squishes runs of layers with nothing non-linear between them into one layer each, where that saves work.
+
+    Works on the run itself, not on module classes: functional code, shared weights and Python control flow are
+    followed. Each merge is exact algebra in float64, rounded once, and the result is checked on the example; what
+    cannot be merged exactly, or would cost more multiplications, stays, with the reason in the report.
+
+    Args:
+        model: taken as it is in eval mode; left unchanged.
+        example: a tensor, a tuple of positional arguments, or a dict of keyword arguments.
+        sizes: "free" keeps every size of the inputs that the model itself leaves free (batch, time, image size);
+            "example" fixes them all, which is quicker and lets more merge.
+        copy: give the fused model parameters of its own. By default untouched ones are the original's, by the same
+            name.
+
+    Raises:
+        ModelError: if the model cannot be run, or returns no tensor.
+
+    >>> net = torch.nn.Sequential(*(torch.nn.Linear(8, 8) for _ in range(5)))
+    >>> fused = fuse_linear(net, torch.ones(2, 8))
+    >>> len(list(fused.model.parameters())), fused.report.effective_depth
+    (2, 1)
+    """
+    args, kwargs = _arguments(example)
+    with _in_eval(model):
+        graph = capture(model, *args, kwargs=kwargs)
+        found = None
+        why = _refusal(graph)
+        if not why:
+            found = fixed_sizes(graph, 'sizes="example"') if sizes == "example" else _sizes(model, graph)
+    options = {"sizes": sizes, "copy": copy}
+    best, banned = None, []
+    if found is not None:
+        best, banned = _checked(graph, found, argument_names(model, args, kwargs), copy)
+        why = why or ("" if best else "written anew, it did not answer as the original")
+    if best is None or found is None:
+        constants = Constants(graph, fixed_sizes(graph, why))
+        report = describe(graph, depth_of(graph, constants), whole=why)
+        return Fused(_as_it_is(model), report, model, example, options)
+    depth = depth_of(graph, best.writer.constants, find_regions(graph, found, best.writer.constants, frozenset()))
+    report = describe(graph, depth, attempt=best, sizes=found, banned=banned)
+    return Fused(best.model, report, model, example, options)
+
+
+def effective_depth(model: nn.Module | Callable[..., Any], example: Example) -> Depth:
+    """How deep a model is: layers as written, and layers with each stretch without a non-linearity counted as one.
+
+    Args:
+        model: taken as it is in eval mode; left unchanged.
+        example: a tensor, a tuple of positional arguments, or a dict of keyword arguments.
+
+    >>> net = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Linear(4, 4), torch.nn.ReLU(), torch.nn.Linear(4, 1))
+    >>> print(effective_depth(net, torch.ones(1, 4)))
+    depth: 2 effective, 3 written
+    - 0, 1: these 2 layers are one linear map; add a non-linearity between them, or keep them on purpose as a \
+low-rank or overparameterised run
+    """
+    args, kwargs = _arguments(example)
+    with _in_eval(model):
+        return depth_of(capture(model, *args, kwargs=kwargs))
+
+
+def _arguments(example: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    args, kwargs = ((), example) if isinstance(example, dict) else (example, {})
+    args = args if isinstance(args, tuple) else (args,)
+    leaves = pytree.tree_leaves((args, kwargs))
+    if not any(isinstance(leaf, Tensor) for leaf in leaves):
+        raise ModelError(
+            f"got {type(example).__name__} as the example: expected a tensor, a tuple of positional arguments or a "
+            "dict of keyword arguments with a tensor among them, such as torch.randn(8, 784)"
+        )
+    return args, kwargs
+
+
+@contextmanager
+def _in_eval(model: Any) -> Iterator[None]:
+    """Modes as `eval` sets them, without calling anybody's `train`, and back."""
+    modules = [module for _, owner in owners(model) for module in owner.modules()]
+    modes = [module.training for module in modules]
+    for module in modules:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module, mode in zip(modules, modes):
+            module.training = mode
+
+
+def _refusal(graph: Graph) -> str:
+    """Why a run cannot be written anew at all."""
+    if graph.opaque:
+        return graph.opaque
+    if graph.guards:
+        op = graph.ops[graph.guards[0]]
+        return f"what runs depends on a value, not only on sizes ({op.label})"
+    written = [graph.values[i] for i in graph.written if graph.values[i].kind in ("parameter", "buffer", "constant")]
+    if written:
+        return f"it writes into {written[0].name or 'a tensor of its own'}, so its answer depends on earlier calls"
+    if not graph.pure:
+        op = next(op for op in graph.ops if op.mutates and op.functional is None)
+        return f"it writes into memory that others see ({op.label})"
+    for op in graph.ops:
+        tags = getattr(op.target, "tags", ())
+        masks = [i for i in op.inputs if graph.values[i].dtype in (torch.bool, torch.uint8)]
+        by_value = torch.Tag.dynamic_output_shape in tags and (op.name != "index" or masks)
+        if by_value and any(graph.values[i].depends for i in op.inputs):
+            return f"a shape depends on values, not only on sizes ({op.label})"
+    return ""
+
+
+def _sizes(model: Any, graph: Graph) -> Sizes:
+    leaves, spec = pytree.tree_flatten(graph.arguments)
+
+    def again(tensors: list[Tensor]) -> Graph:
+        env = dict(zip(graph.inputs, tensors))
+        filled = [env[leaf.index] if type(leaf) is Ref else leaf for leaf in leaves]
+        args, kwargs = pytree.tree_unflatten(filled, spec)
+        return capture(model, *args, kwargs=kwargs)
+
+    return generalise(lightly(again), graph)
+
+
+def _checked(
+    graph: Graph, sizes: Sizes, signature: list[str], copy: bool
+) -> tuple[_Attempt | None, list[tuple[int, ...]]]:
+    """Plans, writes and checks; what makes the error too large is undone, worst first."""
+    constants = Constants(graph, sizes)
+    reference = Reference(graph, constants)
+    flattening = Flattening(graph, sizes, constants)
+    banned: list[tuple[int, ...]] = []
+
+    def attempt(without: list[tuple[int, ...]]) -> _Attempt:
+        regions = find_regions(graph, sizes, constants, frozenset(without))
+        planner = Planner(frozenset(without), flattening)
+        plans = [planner.plan(region.elements) for region in regions.regions]
+        writers = [
+            Writer(graph, sizes, constants, regions, plans, flattening, signature=signature, doubled=d, copy=copy)
+            for d in (False, True)
+        ]
+        plain, doubled = (writer.write() for writer in writers)
+        exact = doubled if reference.answers[0][0] is not None else None
+        return _Attempt(plain, regions, plans, reference.compare(plain, exact), writers[0])
+
+    best = attempt(banned)
+    while not best.errors.fine:
+        merges = [merge for merge in merged(best) if merge not in banned]
+        if not merges:
+            return None, banned
+        alone = [(attempt([*banned, *(m for m in merges if m != merge)]).errors.excess, merge) for merge in merges]
+        banned.append(max(alone)[1])
+        best = attempt(banned)
+    return best, banned
+
+
+def merged(attempt: _Attempt) -> list[tuple[int, ...]]:
+    """The merges of an attempt, by the names they can be banned by."""
+    found = [key(piece.elements) for plan in attempt.plans for piece in pieces_of(plan) if piece.joins]
+    return [*found, *((op,) for op in attempt.regions.spread)]
+
+
+def _as_it_is(model: Any) -> nn.Module:
+    """The model in eval mode as a module of its own, on the same parameters and buffers."""
+    if not isinstance(model, nn.Module):
+        return _Function(model).eval()
+    tensors = [*model.parameters(), *model.buffers()]
+    try:
+        return copy.deepcopy(model, {id(t): t for t in tensors}).eval()
+    except Exception:  # things that cannot be copied: a lock, an open file
+        return _Function(model).eval()
+
+
+class _Function(nn.Module):
+    """A callable as a module; modules inside are put into eval mode for each call."""
+
+    def __init__(self, function: Callable[..., Any]):
+        super().__init__()
+        self.__dict__["function"] = function
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        with _in_eval(self.__dict__["function"]):
+            return self.__dict__["function"](*args, **kwargs)
+
+
+def _state(model: Any) -> dict[str, tuple[Tensor, int]]:
+    found = {}
+    for prefix, owner in owners(model):
+        for name, tensor in [*owner.named_parameters(), *owner.named_buffers()]:
+            version = -1 if tensor.is_inference() else tensor._version
+            found[f"{prefix}.{name}" if prefix else name] = (tensor, version)
+    return found
