@@ -25,8 +25,8 @@ def as_bytes(memory: int | str | None) -> int | None:
         return None
     amount: float | None = None
     if isinstance(memory, str):
-        found = re.fullmatch(r"\s*([\d.]+)\s*([kmgt]?i?b)\s*", memory.lower())
-        amount = float(found[1]) * _UNITS[found[2]] if found else None
+        found = re.fullmatch(r"\s*(\d+\.?\d*|\.\d+)\s*([kmgt]?i?b)\s*", memory.lower())
+        amount = float(found[1]) * _UNITS[found[2]] if found and found[2] in _UNITS else None
     elif isinstance(memory, (int, float)) and not isinstance(memory, bool):
         amount = float(memory)
     if amount is None or not 0 < amount < float("inf"):

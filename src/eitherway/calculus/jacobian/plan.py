@@ -176,7 +176,8 @@ class JacobianPlan:
                 must_be_apart(self._run, self.graph, x)
             found = culprit(self.graph, x, self.mode)  # type: ignore[arg-type]
             named = f"; the first operation where it goes wrong is {found.label}" if found else ""
-            text = f"the {self.mode} way is wrong at this point ({wrong}){named}; torch's reverse way is used"
+            how = "fails" if failed else "is wrong"
+            text = f"the {self.mode} way {how} at this point ({wrong}){named}; torch's reverse way is used"
             self.remarks.append(text)
             warn(text)
             back = reverse(self._run, self.graph, x, self.sizes, self.memory, "autograd")
@@ -199,7 +200,7 @@ class JacobianPlan:
         except (RuntimeError, NotImplementedError, IndexError) as error:
             if isinstance(error, ModelError):
                 raise
-            return None, f"it fails: {error}"
+            return None, str(error)
 
     def _writes(self) -> str:
         notes = self.graph.notes if self.graph is not None else []
@@ -235,9 +236,18 @@ class JacobianPlan:
         if self.first is not None and self.first[0] is x:
             J = self.first[1]
         else:
-            J = self.way(x)
+            J = self._evaluated(x)
         self.first = None
         return self._shaped(J)
+
+    def _evaluated(self, x: Tensor) -> Any:
+        """By the planned way; planned anew where something it relied on, such as zeros of weights, holds no more."""
+        try:
+            return self.way(x)
+        except ModelError:
+            self._plan(x)
+            assert self.first is not None
+            return self.first[1]
 
     def at_example(self) -> Any:
         """The Jacobian at the point that the plan was made for, as its check has found it."""

@@ -118,18 +118,18 @@ def work(graph: Graph) -> Cost:
         size = float(sum(value.numel for value in made))
         elements += 2 * size
         held += sum(value.numel * value.dtype.itemsize for value in made)
-        products += size * _inner(op.name, [graph.values[i].shape for i in op.inputs])
+        products += size * _inner(op.name, [graph.values[i].shape for i in op.inputs], size)
     return Cost(products, elements, len(graph.ops), held)
 
 
-def _inner(name: str, shapes: list[torch.Size]) -> float:
+def _inner(name: str, shapes: list[torch.Size], made: float) -> float:
     """Multiply-adds for each element that a product makes."""
     if len(shapes) < 2:
         return 0.0
     if name == "linear":
         return float(shapes[1][-1])
     if name.startswith("conv_transpose"):
-        return float(shapes[1].numel() / max(1, shapes[1][0]) / 2)
+        return float(shapes[0].numel() * shapes[1].numel() / max(1, shapes[1][0]) / max(1, made))
     if name.startswith("conv"):
         return float(shapes[1].numel() / max(1, shapes[1][0]))
     if name in ("matmul", "mm", "bmm", "addmm", "mv", "dot", "einsum"):
