@@ -170,7 +170,7 @@ def test_a_parameter_that_the_run_writes_into_is_put_back():
         (lambda x: x if x.sum() > 0 else -x, "escape"),
         (lambda x: x + torch.from_numpy(x.detach().numpy()), "opaque"),
         (lambda x: torch.tensor(x.tolist()) + x, "opaque"),
-        (lambda x: torch.vmap(torch.sin)(x) + x, "opaque"),
+        (lambda x: torch.vmap(torch.sin)(x) + x, "below"),
         (lambda x: x + torch.randn(3), "random"),
         (lambda x: nn.functional.dropout(x, 0.5), "random"),
         (lambda x: x.mul_(2), "input written"),
@@ -276,6 +276,19 @@ def test_a_lowered_graph_computes_the_same():
     low = lower(capture(net, x))
     out = low.values[low.outputs[0]].tensor
     assert out is not None and torch.allclose(out, net(x), atol=1e-6)
+
+
+def test_transforms_inside_are_followed_below_with_the_names_kept():
+    net = nn.Linear(3, 1)
+
+    def slope(x):
+        return torch.vmap(torch.func.grad(lambda row: net(row).sin().sum()))(x)
+
+    x = torch.randn(4, 3)
+    graph = capture(slope, x)
+    assert not graph.opaque and "net.weight" in {value.name for value in graph.values}
+    other = torch.randn(4, 3)
+    assert torch.allclose(Replay(graph)(other)[graph.outputs[0]], slope(other))
 
 
 def test_a_graph_reads_as_text():

@@ -15,9 +15,9 @@ from torch._dispatch.python import enable_python_dispatcher
 from torch.utils import _pytree as pytree
 
 from eitherway.base.errors import ModelError
-from eitherway.graph.graph import Graph, Ref
+from eitherway.graph.graph import Graph, Note, Ref
 from eitherway.graph.handwritten import handed_to
-from eitherway.graph.record import Escapes, TrainingLevel
+from eitherway.graph.record import TRANSFORM, Escapes, TrainingLevel
 from eitherway.graph.tape import Tape
 
 _alone = threading.RLock()  # the modes and hooks below are of the process, or of one recording at a time
@@ -53,15 +53,33 @@ def capture(
     >>> graph.values[graph.ops[0].inputs[1]].name
     '0.weight'
     """
+    graph = _recorded(f, f, args, kwargs or {}, keep, track)
+    if TRANSFORM in graph.opaque:
+        below = _below_transforms(f, args, kwargs or {})
+        if below is not None:
+            graph = _recorded(below, f, args, kwargs or {}, keep, track)
+            graph.notes.append(Note("below", "transforms of torch.func inside are followed below their own level"))
+    return graph
+
+
+def _recorded(
+    f: Callable[..., Any],
+    namer: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    keep: bool,
+    track: bool,
+) -> Graph:
+    """The run of f, in the names that `namer` knows its tensors by."""
     tape = Tape()
     level = TrainingLevel(tape)
-    for prefix, module in owners(f):
+    for prefix, module in owners(namer):
         _name_contents(tape, level, prefix, module)
-    for name, tensor in _loose_tensors(f):
+    for name, tensor in _loose_tensors(namer):
         if id(tensor) not in tape.named:
             tape.name(tensor, "constant", name)
-    names = _argument_names(args, kwargs or {})
-    leaves, spec = pytree.tree_flatten((tuple(args), kwargs or {}))
+    names = _argument_names(args, kwargs)
+    leaves, spec = pytree.tree_flatten((tuple(args), kwargs))
     copies, inputs, held = list(leaves), [], list(leaves)
     for i, leaf in enumerate(leaves):
         if isinstance(leaf, Tensor):
@@ -75,7 +93,7 @@ def capture(
             held[i] = Ref(value.index)
     given, named = pytree.tree_unflatten(copies, spec)
     kept = [(copies[i], leaves[i]) for i in range(len(leaves)) if isinstance(leaves[i], Tensor)]
-    with _alone, _recording(level, f):
+    with _alone, _recording(level, namer):
         answer = f(*given, **named)
     if not any(isinstance(leaf, Tensor) for leaf in pytree.tree_leaves(answer)):
         raise ModelError(
@@ -88,6 +106,20 @@ def capture(
         if index in graph.written or any(note.kind == "input written" for note in graph.notes):
             graph.values[index].tensor = original.detach().clone()
     return graph
+
+
+def _below_transforms(
+    f: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Callable[..., Any] | None:
+    """f as plain operations of aten, as torch's own tracer sees them once the transforms are through; None if not."""
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    with torch.random.fork_rng(devices=[]):
+        try:
+            traced = make_fx(lambda *given: f(*given, **kwargs))(*args)
+        except (RuntimeError, TypeError, NotImplementedError, AttributeError):
+            return None
+    return lambda *given, **_: traced(*given)
 
 
 @contextmanager

@@ -99,7 +99,7 @@ class Op:
 class Note:
     """Something that a replay at other values could not repeat, or where a gradient is lost, with its place."""
 
-    kind: Literal["cut", "escape", "inplace", "input written", "state written", "random", "hook", "opaque"]
+    kind: Literal["cut", "escape", "inplace", "input written", "state written", "random", "hook", "below", "opaque"]
     text: str
     op: int | None = None
 

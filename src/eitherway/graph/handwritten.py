@@ -28,8 +28,9 @@ class Handwritten:
 class _StandIn:
     """Holds the body that `Function.apply` has meanwhile; like the original's it closes over `__class__`."""
 
+    @classmethod
     def apply(cls, *args: Any, **kwargs: Any) -> Any:
-        __class__  # noqa: B018  # pyright: ignore[reportUnusedExpression, reportUndefinedVariable]
+        __class__  # noqa: B018  # pyright: ignore[reportUnusedExpression]
         from eitherway.graph.handwritten import intercepted
 
         return intercepted(cls, args, kwargs)
@@ -51,7 +52,7 @@ def handed_to(take: Take) -> Iterator[None]:
     """
     shared = torch.autograd.Function.apply.__func__
     before, _now.take = getattr(_now, "take", None), take
-    body, shared.__code__ = shared.__code__, _StandIn.apply.__code__
+    body, shared.__code__ = shared.__code__, _StandIn.apply.__func__.__code__
     try:
         yield
     finally:
@@ -65,4 +66,4 @@ def _copy(function: FunctionType) -> FunctionType:
     )
 
 
-_original = _copy(torch.autograd.Function.apply.__func__)  # type: ignore[arg-type]
+_original = _copy(torch.autograd.Function.apply.__func__)

@@ -11,9 +11,9 @@ def lower(graph: Graph) -> Graph:
     """The same run at the level of aten, computed once and kept with the graph.
 
     Composite operations (linear on batches, attention, recurrent cells, norms) appear as their parts, each with
-    `parent`, the index of the operation it came from. Values are kept; views and in-place writes stand as they happen, so readers
-    must follow storages (`Value.room`, `stride`, `offset`), or use `Op.functional` where it is given. A hand-written
-    Function stays one operation.
+    `parent`, the index of the operation it came from. Values are kept; views and in-place writes stand as they happen,
+    so readers must follow storages (`Value.room`, `stride`, `offset`), or use `Op.functional` where it is given. A
+    hand-written Function stays one operation.
 
     Raises:
         ModelError: if the graph is opaque.

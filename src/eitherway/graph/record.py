@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._C._functorch import is_functorch_wrapped_tensor  # pyright: ignore[reportMissingImports]
+from torch._C._functorch import is_functorch_wrapped_tensor
 from torch._subclasses.schema_check_mode import SchemaCheckMode
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
@@ -24,6 +24,7 @@ from eitherway.graph.tape import Tape, written_by
 
 _LIBRARIES = (os.path.dirname(torch.__file__) + os.sep, os.path.dirname(os.path.dirname(__file__)) + os.sep)
 _DATA = torch.Tensor.data
+TRANSFORM = "a transform of torch.func runs inside"
 _ESCAPES = {"numpy", "tolist", "__array__", "__dlpack__"}
 _SEEDED = torch.Tag.nondeterministic_seeded
 
@@ -53,7 +54,7 @@ class TrainingLevel(SchemaCheckMode):
             return func(*args, **kwargs)
         tape = self.tape
         if any(map(_wrapped, leaves((args, kwargs)))):
-            tape.note("opaque", f"a transform of torch.func runs inside ({self.place()})")
+            tape.note("opaque", f"{TRANSFORM} ({self.place()})")
             return func(*args, **kwargs)
         for tensor in written_by(func, args, kwargs):
             self._remember(tensor)

@@ -44,7 +44,7 @@ class Tape:
         self.known[id(tensor)] = made.index
         room = storage_of(tensor)
         if room is not None:
-            made.room, made.stride, made.offset = room, tensor.stride(), tensor.storage_offset()
+            made.room, made.stride, made.offset = room, tensor.stride(), int(tensor.storage_offset())
             self.storages.setdefault(room, []).append(made.index)
         return made
 
