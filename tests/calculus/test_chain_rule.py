@@ -158,7 +158,7 @@ def test_one_of_several_inputs_is_chosen_by_its_name():
 
     a, b = draw(3), draw(3, seed=1)
     assert torch.allclose(chain_rule(f, (a, b), wrt="b").derivative, a * b.exp())
-    with pytest.raises(ModelError, match="say which to differentiate by: wrt= one of 'a', 'b'"):
+    with pytest.raises(ModelError, match="say which to differentiate by: wrt= one of"):
         chain_rule(f, (a, b))
 
 
@@ -280,7 +280,9 @@ def test_a_hook_that_changes_the_gradient_is_noticed():
         y.register_hook(lambda g: g * 2)
         return (y * y).sum()
 
-    assert any("a hook changes it" in note for note in chain_rule(f, draw(3)).notes)
+    table = chain_rule(f, draw(3))
+    assert table.altered is not None and table.altered.operation == "sin" and not table.right
+    assert "altered: in the run itself autograd gives another dC/dz from dy/dx, sin" in str(table)
 
 
 @pytest.mark.parametrize(
@@ -335,7 +337,7 @@ def test_writes_in_place_are_one_link():
 
     x = draw(2)
     table = chain_rule(f, x)
-    assert table.links[0].operation == "writes in place" and table.right
+    assert table.links[0].operation == "copy_ in place" and table.right
     assert torch.allclose(table.derivative, torch.stack([2 * x[0] + x[1], x[0]]))
 
 
@@ -402,13 +404,28 @@ def test_a_wrong_name_to_differentiate_by_is_answered_with_the_nearest():
         chain_rule(torch.sin, 1.0, wrt="parameters")
 
 
+def test_an_overwritten_value_that_a_backward_needs_is_named():
+    def overwritten(x):
+        y = x.exp()
+        y.data.add_(1)
+        return y
+
+    with pytest.raises(ModelError, match="add_, .* wrote over a value that a backward still needs"):
+        chain_rule(overwritten, [1.0, 2.0])
+
+
+def test_an_operation_without_a_derivative_is_named():
+    with pytest.raises(ModelError, match="torch cannot differentiate a link of <lambda>"):
+        chain_rule(lambda x: x.unique(), [1.0, 2.0])
+
+
 def test_writing_into_the_input_behind_autograds_back_is_refused():
     def f(x):
         with torch.no_grad():
             x.mul_(2)
         return x.sum()
 
-    with pytest.raises(ModelError, match="writes into its input; work on a copy"):
+    with pytest.raises(ModelError, match="writes into its input.*; work on a copy"):
         chain_rule(f, [1.0, 2.0])
 
 

@@ -18,8 +18,6 @@ LABELS = 26
 """Names that fit below the axis; of longer chains every so many."""
 FACTORS, SIDE = 8, 256
 """Matrices side by side, and rows or columns of each, that can be told apart on a page."""
-WRITTEN = 5
-"""Rows and columns up to which the numbers stand in the cells."""
 
 
 def draw(table: ChainRule, axes: Axes | None, kind: str) -> Axes:
@@ -41,8 +39,7 @@ def draw(table: ChainRule, axes: Axes | None, kind: str) -> Axes:
             )
     with style(paper=True):
         if axes is None:
-            width = 8.4 if kind == "norms" else _width(table)
-            axes = figure(width, 4.4 if kind == "norms" else _height(table)).add_subplot()
+            axes = figure(*((8.4, 4.4) if kind == "norms" else _size(table))).add_subplot()
         _norms(axes, table) if kind == "norms" else _factors(axes, table)
     return axes
 
@@ -51,6 +48,8 @@ def draw(table: ChainRule, axes: Axes | None, kind: str) -> Axes:
 
 
 def _norms(axes: Axes, table: ChainRule) -> None:
+    from matplotlib.ticker import FuncFormatter, NullFormatter
+
     links, L = table.links, len(table.links)
     back = [link.backward for link in links] + [math.sqrt(table.shape[0])]
     forth = [math.sqrt(table.shape[1])] + [link.forward for link in links]
@@ -60,6 +59,9 @@ def _norms(axes: Axes, table: ChainRule) -> None:
     low, high = math.log10(min(shown)), math.log10(max(shown))
     room = max(1.0, high - low)
     axes.set_yscale("log")
+    plain = FuncFormatter(lambda y, _: f"{y:g}" if 1e-3 < y < 1e4 else f"$10^{{{math.log10(y):.0f}}}$")
+    axes.yaxis.set_major_formatter(plain)
+    axes.yaxis.set_minor_formatter(plain if room < 1.3 else NullFormatter())
     axes.set_ylim(10 ** (low - 0.12 * room), 10 ** (high + 0.3 * room))
     axes.set_xlim(-0.03 * L - 0.2, L + 0.03 * L + 0.2)
     _mark_stretches(axes, table)
@@ -73,8 +75,10 @@ def _norms(axes: Axes, table: ChainRule) -> None:
     _mark_links(axes, table)
     every = math.ceil(L / LABELS)
     at = [k for k in range(L) if k % every == 0 or (k == L - 1 and (L - 1) % every > every / 2)]
-    turned: dict[str, Any] = {"rotation": 60, "ha": "right", "rotation_mode": "anchor"}
-    axes.set_xticks([k + 0.5 for k in at], [_short(links[k]) for k in at], **turned)
+    flat = L <= 8 and L * max(len(_short(link)) for link in links) <= 110
+    turned: dict[str, Any] = {} if flat else {"rotation": 60, "ha": "right", "rotation_mode": "anchor"}
+    names = [f"{links[k].name}\n{_short(links[k])}" if flat else _short(links[k]) for k in at]
+    axes.set_xticks([k + 0.5 for k in at], names, **turned)
     axes.tick_params(axis="x", length=0, labelsize=8)
     axes.grid(visible=False, axis="x")
     axes.set_title(f"{table.name} along {L} link{'s' * (L > 1)}")
@@ -136,13 +140,13 @@ def _word(link: Link) -> str:
 # factors as matrices -----------------------------------------------------------------------------------------------
 
 
+GAP, NAME, CELL = 0.62, 0.95, 0.42
+"""Inches between two matrices, for the narrowest name, and for a cell that a number fits into."""
+
+
 def _side(n: int) -> float:
-    """How long n cells are drawn: large matrices larger, small ones still to be seen."""
-    return 0.55 * n**0.62
-
-
-GAP = 0.75
-"""Room between two matrices, for the sign."""
+    """How long n cells are drawn, before all are scaled alike: long ones are shortened, short ones still to be seen."""
+    return 0.45 * n if n <= 5 else 2.25 * math.sqrt(n / 5)
 
 
 def _matrices(table: ChainRule) -> list[tuple[str, Any, str, bool]]:
@@ -153,63 +157,60 @@ def _matrices(table: ChainRule) -> list[tuple[str, Any, str, bool]]:
     return found
 
 
-def _extent(table: ChainRule) -> tuple[float, float]:
-    shapes = [table.shape, *(link.shape for link in table.links)]
-    wide = sum(max(_side(q), 1.35) for _, q in shapes) + 1.3 * GAP * (len(shapes) - 1)
-    return wide, max(_side(p) for p, _ in shapes)
+def _layout(table: ChainRule) -> tuple[float, list[float], float]:
+    """The scale of sides, the room that each matrix takes, and the height of the highest, in inches."""
+    shapes = [table.shape, *(link.shape for link in reversed(table.links))]
+    sides = [_side(q) for _, q in shapes]
+    scale = min(1.0, (11.5 - GAP * len(sides)) / sum(sides), 4.2 / max(_side(p) for p, _ in shapes))
+    names = [table.name, *(max((link.name, _short(link)), key=len) for link in reversed(table.links))]
+    room = [max(scale * side, NAME, 0.085 * len(name)) for side, name in zip(sides, names)]
+    return scale, room, scale * max(_side(p) for p, _ in shapes)
 
 
-def _scale(table: ChainRule) -> float:
-    """Inches a unit, so that pictures are neither thumbnails nor posters."""
-    wide, high = _extent(table)
-    return min(0.85, 12.0 / wide, 6.0 / high)
-
-
-def _width(table: ChainRule) -> float:
-    return max(5.0, _scale(table) * _extent(table)[0] + 0.6)
-
-
-def _height(table: ChainRule) -> float:
-    return _scale(table) * (_extent(table)[1] + 1.9) + 0.5
+def _size(table: ChainRule) -> tuple[float, float]:
+    _, room, high = _layout(table)
+    return sum(room) + GAP * (len(room) - 1) + 0.5, high + 1.25
 
 
 def _factors(axes: Axes, table: ChainRule) -> None:
+    """The product as it stands in books; one unit of the axes is an inch."""
     import numpy as np
     from matplotlib.colors import LinearSegmentedColormap
 
     colours = LinearSegmentedColormap.from_list("signed", [BEST, "#ffffff", BAD])
-    x, high = 0.0, _extent(table)[1]
-    for k, (name, numbers, made, blamed) in enumerate(_matrices(table)):
+    scale, rooms, high = _layout(table)
+    x = 0.0
+    for k, ((name, numbers, made, blamed), room) in enumerate(zip(_matrices(table), rooms)):
         p, q = numbers.shape
-        wide, tall = _side(q), _side(p)
-        room = max(wide, 1.35)
-        left = x + (room - wide) / 2
-        finite = numbers[np.isfinite(numbers)]
-        size = float(np.abs(finite).max()) if finite.size and np.abs(finite).max() > 0 else 1.0
+        wide, tall = scale * _side(q), scale * _side(p)
+        left, middle = x + (room - wide) / 2, x + room / 2
+        finite = np.abs(numbers[np.isfinite(numbers)])
+        size = float(finite.max()) if finite.size and finite.max() > 0 else 1.0
         axes.imshow(
             numbers, cmap=colours, vmin=-size, vmax=size, extent=(left, left + wide, -tall / 2, tall / 2),
             aspect="auto", interpolation="nearest", zorder=2,
         )  # fmt: skip
-        _brackets(axes, left, left + wide, tall, BAD if blamed else INK)
-        if p <= WRITTEN and q <= WRITTEN:
-            _numbers(axes, numbers, left, wide, tall, size)
-        middle = left + wide / 2
         ink = BAD if blamed else INK
+        _brackets(axes, left, left + wide, tall, ink)
+        if wide / q >= CELL and tall / p >= 0.6 * CELL:
+            _numbers(axes, numbers, left, wide, tall, size)
         for y, text, more in (
-            (high / 2 + 0.28, name, {"va": "bottom", "fontsize": 10, "fontweight": "bold", "color": ink}),
-            (-high / 2 - 0.25, f"{p} x {q}", {"va": "top", "fontsize": 8, "color": FAINT}),
-            (-high / 2 - 0.6, made, {"va": "top", "fontsize": 8, "color": ink}),
+            (tall / 2 + 0.16, name, {"va": "bottom", "fontsize": 10, "fontweight": "bold", "color": ink}),
+            (-tall / 2 - 0.15, f"{p} x {q}", {"va": "top", "fontsize": 8, "color": FAINT}),
+            (-tall / 2 - 0.31, made, {"va": "top", "fontsize": 8, "color": ink}),
         ):
             axes.text(middle, y, text, ha="center", **more)
-        x += room + 1.3 * GAP
-        if k < len(table.links):
-            axes.text(x - 0.65 * GAP, 0, "=" if k == 0 else "·", ha="center", va="center", fontsize=15)
-    axes.set(xlim=(-0.35, x - 1.3 * GAP + 0.35), ylim=(-high / 2 - 1.0, high / 2 + 0.85), aspect="equal")
+        x += room + GAP
+        if k < len(rooms) - 1:
+            axes.text(
+                x - GAP / 2, 0, "=" if k == 0 else "\u00b7", ha="center", va="center", fontsize=16 if k == 0 else 24
+            )
+    axes.set(xlim=(-0.25, x - GAP + 0.25), ylim=(-high / 2 - 0.6, high / 2 + 0.5), aspect="equal")
     axes.axis("off")
 
 
 def _brackets(axes: Axes, left: float, right: float, tall: float, colour: str) -> None:
-    away, hook, top = 0.09, 0.1, tall / 2 + 0.06
+    away, hook, top = 0.07, 0.07, tall / 2 + 0.05  # inches
     for edge, way in ((left - away, 1), (right + away, -1)):
         inner = edge + way * hook
         axes.plot([inner, edge, edge, inner], [top, top, -top, -top], color=colour, linewidth=1.3)
@@ -222,5 +223,6 @@ def _numbers(axes: Axes, numbers: Any, left: float, wide: float, tall: float, si
             number = float(numbers[i, j])
             x, y = left + (j + 0.5) * wide / q, tall / 2 - (i + 0.5) * tall / p
             text = "0" if number == 0 else f"{number:.2g}"
+            text = f"{number:.0e}" if len(text) > 6 else text
             shade = "white" if math.isfinite(number) and abs(number) > 0.72 * size and size else INK
             axes.text(x, y, text, ha="center", va="center", fontsize=7, color=shade, zorder=3)

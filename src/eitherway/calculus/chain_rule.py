@@ -46,6 +46,7 @@ class ChainRule:
         value: C, what the function returned.
         source, output: what dC/dw calls w and C.
         notes: what else a reader should hear, sentences.
+        altered: the link behind which the backward of the run itself is another than that of its links.
         stretches: where the product vanishes or explodes.
         autograd: largest relative disagreement of the whole product with torch.autograd.
         differences: the same with central differences along random directions.
@@ -64,6 +65,7 @@ class ChainRule:
     estimated: bool = False
     stretches: list[Stretch] = field(default_factory=list)
     parameters: dict[str, float] = field(default_factory=dict)
+    altered: Link | None = None
     whole: Together | None = field(default=None, repr=False)
     given: torch.Size = field(default_factory=torch.Size, repr=False)
 
@@ -91,7 +93,7 @@ class ChainRule:
     def right(self) -> bool:
         """Whether every check agrees: nothing wrong, nothing cut, nothing broken."""
         cut = any(link.structure == "cut" for link in self.dead)
-        return not (self.wrong or self.broken or cut)
+        return not (self.wrong or self.broken or cut or self.altered)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -182,7 +184,18 @@ def chain_rule(
     names = input_names(stages[0], len(inputs))
     source, title = _source(graph, wrt, names)
     output = graph.outputs[-1]
-    return _explained(program, stages, source, title, output, seed, wrt == "parameters")
+    try:
+        return _explained(program, stages, source, title, output, seed, wrt == "parameters")
+    except NotImplementedError as error:
+        raise ModelError(f"torch cannot differentiate a link of {name_of(stages[-1])}: {error}") from error
+    except RuntimeError as error:
+        if "modified by an inplace operation" not in str(error):
+            raise
+        writer = next(op for op in graph.ops if op.mutates)
+        raise ModelError(
+            f"autograd cannot differentiate {name_of(stages[-1])}: {writer.label} wrote over a value that a backward "
+            "still needs; write to a copy, or use the operation that does not write in place"
+        ) from error
 
 
 def _explained(
@@ -263,6 +276,8 @@ def _top(table: ChainRule) -> float:
 def _whole_checks(table: ChainRule, program: Program, source: int, output: int, generator: torch.Generator) -> None:
     """The product of all factors against autograd through the whole run, and against differences of the whole."""
     z, y = program.env[source], program.env[output]
+    if not z.numel() or not y.numel():
+        return
     f = program.whole(source, output)
     u = torch.randn(y.shape, generator=generator, dtype=torch.float64).to(y.device, y.dtype)
     at = z.detach().requires_grad_()
@@ -286,15 +301,18 @@ def _hooks(table: ChainRule, program: Program, source: int, output: int, u: Tens
     if start is None or end is None or end.grad_fn is None or not start.requires_grad:
         return
     nodes = list(dict.fromkeys([source, *(k.made for k in table.every)]))
-    live = [i for i in nodes if (t := values[i].tensor) is not None and t.requires_grad and t.is_floating_point()]
+    written = {i for op in program.graph.ops for i in (*op.mutates, *(op.outputs if op.mutates else ()))}
+    live = [
+        i for i in nodes if i not in written and (t := values[i].tensor) is not None and t.requires_grad
+    ]  # what was written over is no longer what the link made
     tensors = [t for i in live if (t := values[i].tensor) is not None]
     try:
         found = torch.autograd.grad(end, tensors, u.to(end.dtype), allow_unused=True)
     except RuntimeError as error:
-        written = [op for op in program.graph.ops if any(values[i].differentiable for i in op.mutates)]
-        if written:
+        writer = next((op for op in program.graph.ops if any(values[i].differentiable for i in op.mutates)), None)
+        if writer is not None:
             why = str(error).partition(":")[0]
-            table.notes.append(f"autograd refuses the run itself: {why}; {written[0].label} wrote over what it needs")
+            table.notes.append(f"autograd refuses the run itself: {why}; {writer.label} wrote over what it needs")
         return
     ours = pull_through(table.every, output, u[None])
     for i, theirs in reversed(list(zip(live, found))):
@@ -305,11 +323,7 @@ def _hooks(table: ChainRule, program: Program, source: int, output: int, u: Tens
         if float(ours[i].abs().max()) < 1e8 * torch.finfo(theirs.dtype).tiny:
             return  # below what the run's own precision can hold
         if relative(ours[i][0], theirs.to(u.dtype)) > (2e-2 if coarse else 1e-6):
-            link = next((k for k in table.every if k.made == i), table.every[0])
-            table.notes.append(
-                f"in the run itself autograd gives another d{table.output}/d{link.name.partition('/')[0][1:]} than the "
-                f"links do, from {link.label} back: a hook changes it"
-            )
+            table.altered = next((k for k in table.every if k.made == i), table.every[0])
             return
 
 
@@ -352,8 +366,11 @@ def _captured(stages: list[Any], inputs: tuple[Tensor, ...], x: Any, wrt: str) -
     keys = ["" if modules == 1 and isinstance(s, nn.Module) else f"{n}" for s, n in zip(stages, names)]
     keys = [key if keys.count(key) == 1 else f"{key}{k}" for k, key in enumerate(keys)]
     graph = capture(functools.partial(_through, **dict(zip(keys, stages))), *inputs, keep=True)
-    if any(note.kind == "input written" for note in graph.notes):
-        raise ModelError(f"{name_of(stages[0])} writes into its input; work on a copy: x = x.clone()")
+    pairs = [(graph.values[i].tensor, given) for i, given in zip(graph.inputs, inputs)]
+    changed = any(t is not None and not torch.equal(t, given) and not given.isnan().any() for t, given in pairs)
+    if changed or any(note.kind == "input written" for note in graph.notes):
+        writer = next((f" ({op.label})" for op in graph.ops if op.mutates), "")
+        raise ModelError(f"{name_of(stages[0])} writes into its input{writer}; work on a copy: x = x.clone()")
     return graph
 
 
@@ -371,7 +388,8 @@ def _through(*inputs: Tensor, **stages: Callable[..., Any]) -> tuple[Tensor, ...
             if not handed:
                 raise
             raise ModelError(_unfit(stage, before, handed[-1], error)) from error
-        handed.append(as_output(made, stage))
+        made = as_output(made, stage)
+        handed.append(made.clone() if any(made is given for given in now) else made)
         now, before = (handed[-1],), name_of(stage)
     return tuple(handed)
 
@@ -440,7 +458,11 @@ def _notes(graph: Graph, program: Program, links: list[Link], title: str) -> lis
     notes = []
     for i in graph.guards:
         op = graph.ops[i]
-        if op.name in ("is_nonzero", "item") and isinstance(graph.scalars[i], bool):
+        if i not in graph.scalars:
+            if all(graph.values[j].dtype.is_floating_point for j in op.inputs if graph.values[j].depends):
+                continue
+            notes.append(f"{op.label} made a shape that depends on values: elsewhere there may be other links")
+        elif isinstance(graph.scalars[i], bool):
             notes.append(f"the branch taken here: a condition was {graph.scalars[i]} ({op.label}); elsewhere another")
         else:
             notes.append(
@@ -453,4 +475,4 @@ def _notes(graph: Graph, program: Program, links: list[Link], title: str) -> lis
         notes.append("computed in the function's own precision, so small errors cannot be seen")
     if not links:
         notes.append(f"the output does not follow {title} through anything that could be differentiated")
-    return notes
+    return list(dict.fromkeys(notes))

@@ -199,6 +199,11 @@ def verdict(table: ChainRule) -> list[str]:
         lines.append(
             f"so autograd's derivative is not that of the values: differences are off by {table.differences:.0%}"
         )
+    if table.altered is not None:
+        lines.append(
+            f"altered: in the run itself autograd gives another {ratio(table.output, 'z')} from {table.altered.label} "
+            "back: a hook, a backward that writes into its gradient, or a state changes it"
+        )
     for stretch in table.stretches:
         lines.append(f"{'vanishing' if stretch.vanishes else 'exploding'}: {stretch.text}")
     if table.links and table.right:

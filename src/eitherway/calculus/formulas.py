@@ -210,7 +210,7 @@ def _gelu(c: Call) -> Answer:
 @rule("leaky_relu")
 def _leaky_relu(c: Call) -> Answer:
     slope = c.argument("negative_slope", 0.01)
-    weights = torch.where(c.z > 0, 1.0, slope).to(c.z.dtype)
+    weights = torch.where(c.z > 0, torch.ones_like(c.z), slope)
     return c.entries(None, None, weights), f"1 or {slope:g} if z < 0", "diagonal"
 
 

@@ -46,6 +46,8 @@ def _matmul(c: Call) -> Answer | None:
     a, b = c.argument(left), c.argument(right)
     if c.op.name in ("inner", "vdot") and a.dim() > 1:
         return None
+    if a.layout != torch.strided or b.layout != torch.strided:
+        return None
     if c.place == left:
         return _product(c, a, b, wide=a.dim() == 1, tall=b.dim() == 1)
     return _product(c, b.mT if b.dim() > 1 else b, a.mT if a.dim() > 1 else a, b.dim() == 1, a.dim() == 1, turn=True)

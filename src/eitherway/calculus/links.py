@@ -28,15 +28,18 @@ class Wrong:
         row, column: place in the p x q matrix.
         backward: what the operation's backward says.
         truth: what differences of its values say.
+        rule: backward, or jvp where the forward rule is the wrong one.
     """
 
     row: int
     column: int
     backward: float
     truth: float
+    rule: str = "backward"
 
     def __str__(self) -> str:
-        return f"entry ({self.row}, {self.column}): backward says {self.backward:.6g}, differences say {self.truth:.6g}"
+        says = f"{self.rule} says {self.backward:.6g}, differences say {self.truth:.6g}"
+        return f"entry ({self.row}, {self.column}): {says}"
 
 
 @dataclass(eq=False)

@@ -6,11 +6,13 @@ from the right (J^T u); both take K vectors at once, as a leading dimension.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from functools import cached_property
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 WRITTEN_OUT = 2**20
 """Elements up to which a local Jacobian is made dense to look into: 8 MB in float64."""
@@ -232,7 +234,16 @@ class Differentiated(Local):
                 found = torch.autograd.grad(pulled, u, v, allow_unused=True)[0]
             return torch.zeros_like(self.y) if found is None else found.detach()
         except RuntimeError:  # no second derivative: forward mode, where there is one
-            return torch.func.jvp(self.f, (self.at.detach(),), (v,))[1]
+            return forward_mode(self.f, self.at.detach(), v)
+
+
+def forward_mode(f: Callable[[Tensor], Tensor], z: Tensor, v: Tensor) -> Tensor:
+    """J v by dual numbers: what the operation's forward rule says."""
+    with warnings.catch_warnings(), forward_ad.dual_level():
+        warnings.simplefilter("ignore", DeprecationWarning)  # torch's own, at its first use of forward mode
+        made = f(forward_ad.make_dual(z, v))
+        tangent = forward_ad.unpack_dual(made).tangent
+        return torch.zeros_like(made) if tangent is None else tangent.clone()
 
 
 class Nothing(Local):

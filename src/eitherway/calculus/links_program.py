@@ -40,7 +40,8 @@ class Step:
     @property
     def name(self) -> str:
         if len(self.ops) > 1:
-            return "writes in place"
+            telling = [op.name for op in self.ops if op.mutates or op.cut]
+            return f"{', '.join(dict.fromkeys(telling))} in place" if telling else "complex numbers"
         return self.op.name.rstrip("_") or self.op.name
 
     @property
@@ -81,8 +82,10 @@ class Program:
         return tensor.to(self.dtype)
 
     def fixed(self, step: Step) -> bool:
-        """Whether a step draws at random, whatever it reads."""
-        return any(op.random for op in step.ops)
+        """Whether a step draws at random, or reads a shape at most: its values stay as they fell."""
+        if len(step.ops) > 1:
+            return not step.reads
+        return step.op.random or not step.reads or step.op.name.startswith("new_") or step.op.name.endswith("_like")
 
     def run(self, step: Step, env: Mapping[int, Tensor]) -> tuple[Tensor, ...]:
         """What a step makes of the values in `env`, in the order of `Step.makes`."""
@@ -97,6 +100,10 @@ class Program:
         return tuple(inside[i] for i in step.makes)
 
     def _run(self, op: Op, inside: dict[int, Any], *, own: bool) -> None:
+        if op.random and own:  # a draw among writes is held, too
+            kept = {i: self.graph.values[i].tensor for i in op.outputs}
+            inside.update({i: self.promote(t.detach().clone()) for i, t in kept.items() if t is not None})
+            return
         written = op.mutates and (own or op.functional is None)
         target = op.target if written else (op.functional or op.target)
 
