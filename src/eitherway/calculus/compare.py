@@ -62,12 +62,16 @@ class Compare:
         gradient: what is checked.
         tolerance: relative error allowed beyond the bars.
         key: draws mixtures and directions.
-        grain: relative rounding error of the arithmetic.
+        grain: relative rounding error of the values.
+        gradient_grain: that of the gradient.
     """
 
-    def __init__(self, leaves: Leaves, y: Tensor, gradient: Autograd | Given, tolerance: float, key: Key, grain: float):
+    def __init__(
+        self, leaves: Leaves, y: Tensor, gradient: Autograd | Given, tolerance: float, key: Key, grain: float,
+        gradient_grain: float,
+    ):  # fmt: skip
         self.leaves, self.y, self.gradient, self.tolerance, self.grain = leaves, y, gradient, tolerance, grain
-        self.key, self.evaluations = key, 0
+        self.key, self.evaluations, self.gradient_grain = key, 0, gradient_grain
         self.base = y.double().reshape(-1).cpu().numpy()
         self.known = np.isfinite(self.base)
         entries = max(leaf.value.numel() for leaf in leaves.leaves)
@@ -98,7 +102,8 @@ class Compare:
     def entries(self, index: int, which: np.ndarray) -> Found:
         """Entries of a leaf, one by one."""
         slopes = self._slopes(index, which, self._unit(index)[which], self.weights)
-        return self._judge(self.gradients[index][:, which], slopes)
+        gradient = self.gradients[index][:, which]
+        return self._judge(gradient, slopes, np.broadcast_to(self._largest(), gradient.shape))
 
     def directions(self, index: int) -> Found:
         """A leaf along random directions."""
@@ -113,9 +118,10 @@ class Compare:
         signs = self._signs(index)[0]
         wrong: list[tuple[int, int]] = []
         tried, asked = 0, 0
-        heap = [(0.0, 0, len(signs))]
+        heap = [(len(signs), 0.0, 0)]  # the smallest block first: down to entries before anything else
         while heap and len(wrong) < ENOUGH and asked < SEARCHES:
-            _, low, high = heapq.heappop(heap)
+            size, _, low = heapq.heappop(heap)
+            high = low + size
             if high - low <= HANDFUL:
                 which = np.arange(low, high)
                 found = self.entries(index, which)
@@ -132,7 +138,7 @@ class Compare:
             gap = np.nanmax(np.abs(found.gradient - found.value), axis=0, initial=0.0)
             for c, (start, end) in enumerate(((low, middle), (middle, high))):
                 if found.wrong[:, c].any():
-                    heapq.heappush(heap, (-float(gap[c]), start, end))
+                    heapq.heappush(heap, (end - start, -float(gap[c]), start))
         return wrong, tried
 
     def output_of(self, index: int, j: int) -> tuple[int, float, float, float]:
@@ -186,10 +192,19 @@ class Compare:
         """The slopes along rows (C, n)."""
         unit = np.count_nonzero(rows, axis=1) ** -0.5
         slopes = self._slopes(index, rows, unit, self.weights)
-        return self._judge(self.gradients[index] @ rows.T, slopes)
+        sums = np.abs(self.gradients[index]) @ np.abs(rows).T
+        return self._judge(self.gradients[index] @ rows.T, slopes, sums)
 
-    def _judge(self, gradient: np.ndarray, slopes: Slopes) -> Found:
-        allowed = slopes.error + self.tolerance * np.maximum(np.abs(gradient), np.abs(slopes.value))
+    def _largest(self) -> np.ndarray:
+        """(k, 1) the largest entry of all gradients of each row: what cancels to nothing was as large before."""
+        sizes = [np.abs(np.nan_to_num(rows, posinf=0, neginf=0)).max(axis=1, initial=0.0) for rows in self.gradients]
+        return np.max(sizes, axis=0)[:, None]
+
+    def _judge(self, gradient: np.ndarray, slopes: Slopes, sums: np.ndarray) -> Found:
+        """Compare; `sums` are the sizes of what the gradient's entries were summed from, whose rounding stays."""
+        rounding = 100 * self.gradient_grain * sums
+        allowed = slopes.error * (1 if self.grain < 1e-10 else 3)  # single precision hides kinks from the steps
+        allowed = allowed + self.tolerance * np.maximum(np.abs(gradient), np.abs(slopes.value)) + rounding
         wrong = np.abs(gradient - slopes.value) > allowed
         return Found(gradient, slopes.value, slopes.error, slopes.below, slopes.above, wrong)
 
@@ -217,7 +232,7 @@ class Compare:
             noise = self.noise
         slopes = differentiate(
             evaluate, x, base, along, noise=np.fmax(noise, self.grain * np.abs(base)), unit=unit, grain=self.grain,
-            rounded=rounded, rounds=2,
+            rounded=rounded, rounds=2, smooth=False,
         )  # fmt: skip
         self.evaluations += slopes.evaluations
         return slopes

@@ -71,6 +71,7 @@ def differentiate(
     rounded: Callable[[np.ndarray], np.ndarray],
     side: Side = "both",
     rounds: int = ROUNDS,
+    smooth: bool = True,
 ) -> Slopes:
     """Slopes of a function along columns or directions, by extrapolated differences.
 
@@ -89,11 +90,13 @@ def differentiate(
         rounded: points as the function will see them, in the dtype of x.
         side: which neighbours to ask for; where they have no value, the other side is taken.
         rounds: how often steps may be added.
+        smooth: whether f may be trusted to have derivatives between its neighbours. If not (a network of ReLUs has
+            kinks wherever it is large), nothing is extrapolated, and bars hold what wider steps changed in full.
 
     Source: Moré & Wild 2012, Estimating derivatives of noisy simulations, ACM TOMS 38; Gill, Murray, Saunders &
     Wright 1983; Ridders 1982 for the extrapolation; Lepski 1991 for the choice among steps under noise.
     """
-    columns = [_Column(x, base, at, float(size), noise, grain, side) for at, size in zip(directions, unit)]
+    columns = [_Column(x, base, at, float(size), noise, grain, side, smooth) for at, size in zip(directions, unit)]
     spent = 0
     for turn in range(rounds + 1):
         asked = [(column, e, sign) for column in columns for e, sign in column.wanted(turn)]
@@ -119,9 +122,10 @@ class _Column:
     """The neighbours along one direction, and what they say."""
 
     def __init__(self, x: np.ndarray, base: np.ndarray, at: np.ndarray | int, unit: float, noise: np.ndarray,
-                 grain: float, side: Side):  # fmt: skip
+                 grain: float, side: Side, smooth: bool):  # fmt: skip
         self.x, self.base, self.noise = x, base, noise
         self.side: Side = side
+        self.smooth = smooth
         self.at = at if np.ndim(at) else int(at)
         self.known = np.isfinite(base)
         self.near: dict[tuple[int, int], tuple[float, np.ndarray]] = {}
@@ -199,8 +203,8 @@ class _Column:
 
     def choose(self) -> _Choice | None:
         side = self.best_side()
-        h, slopes, noise, exponents = self.ladder(side)
-        return _choose(h, slopes, noise, 2 if side == "both" else 1, exponents) if h.size else None
+        h, slopes, noise, _ = self.ladder(side)
+        return _choose(h, slopes, noise, 2 if side == "both" else 1, self.smooth) if h.size else None
 
     def _more(self) -> list[int]:
         """The steps that would make the bar of the worst output smaller; none if nothing would."""
@@ -289,14 +293,14 @@ class _Choice:
     last: np.ndarray
 
 
-def _choose(h: np.ndarray, slopes: np.ndarray, noise: np.ndarray, order: int, exponents: list[int]) -> _Choice:
+def _choose(h: np.ndarray, slopes: np.ndarray, noise: np.ndarray, order: int, smooth: bool) -> _Choice:
     """Among all extrapolations over neighbouring steps, the one with the smallest bar, output by output."""
     single = noise / h[:, None] / (np.sqrt(2) if order == 2 else 1 / np.sqrt(2))
     made: dict[tuple[int, int], np.ndarray] = {}
     spread: dict[tuple[int, int], np.ndarray] = {}
     candidates = []
     for last in range(len(h)):
-        for first in range(last, max(-1, last - RUN), -1):
+        for first in range(last, max(-1, last - (RUN if smooth else 1)), -1):
             if first < last and h[first] > APART * h[first + 1]:
                 break
             part = slice(first, last + 1)
@@ -310,7 +314,7 @@ def _choose(h: np.ndarray, slopes: np.ndarray, noise: np.ndarray, order: int, ex
                 truncation = np.abs(value - made[first + 1, last]) + DOUBT * spread[first + 1, last]
                 truncation *= CAUTION if order == 1 else 1
             else:
-                truncation = _alone(h, slopes, single, order, last)
+                truncation = _alone(h, slopes, single, order, last, smooth)
             spread[first, last] = scatter
             bar = truncation + SIGMAS * scatter
             for smaller in range(last + 1, len(h)):
@@ -327,12 +331,14 @@ def _extrapolation(t: np.ndarray) -> np.ndarray:
     return np.array([np.prod([s / (s - t[i]) for j, s in enumerate(t) if j != i]) for i in range(len(t))])
 
 
-def _alone(h: np.ndarray, slopes: np.ndarray, single: np.ndarray, order: int, k: int) -> np.ndarray:
+def _alone(h: np.ndarray, slopes: np.ndarray, single: np.ndarray, order: int, k: int, smooth: bool) -> np.ndarray:
     """The truncation error of one step, from the next wider one; the widest is judged by the next narrower."""
     if len(h) == 1:
         return np.abs(slopes[0])
     if k == 0:
         return CAUTION * np.abs(slopes[0] - slopes[1]) + DOUBT * single[1]
     rise = np.abs(slopes[k] - slopes[k - 1]) + DOUBT * single[k]
+    if not smooth:
+        return CAUTION * rise
     ratio = min(h[k - 1] / h[k], 2**RUNG) ** order - 1  # no more trust for steps further apart: f may not be smooth
     return np.where(rise < 0.3 * np.abs(slopes[k]), CAUTION * rise / ratio, rise)

@@ -46,7 +46,8 @@ def gradient_check(
         gradient: yours instead of autograd's: an array (y.shape + x.shape), a dict of them by name, or a function of
             the inputs that returns such. f may then be a NumPy function.
         tolerance: relative error allowed beyond the bar; by default 1e-6 in float64, 1e-3 in float32.
-        precision: `double`, or `given` for the dtypes that f and x have.
+        precision: of the gradient under check: `double`, or `given` for the dtypes that f and x have. Differences are
+            taken in float64 either way.
         exhaustive: the largest tensor whose entries are all looked at.
         seed: draws directions, and seeds torch's generator before every call, so that dropout keeps its mask.
 
@@ -70,32 +71,37 @@ def gradient_check(
         raise ModelError(f"exhaustive={exhaustive!r} is no number of entries: give 1 or more")
     if gradient is not None and not _has_tensors(x) and not isinstance(f, nn.Module):
         f = plain_function(f)
-    leaves, notes = _open(f, x, precision, seed)
-    return _Check(leaves, gradient, tolerance, exhaustive, seed, notes).report()
+    leaves, notes = _open(f, x, seed)
+    checked = Leaves(f, x, dtype=None, seed=seed) if precision == "given" else leaves
+    return _Check(leaves, checked, gradient, tolerance, exhaustive, seed, notes).report()
 
 
 class _Check:
     """One check as it goes: what was found so far."""
 
-    def __init__(self, leaves: Leaves, gradient: Any, tolerance: float | None, exhaustive: int, seed: int,
-                 notes: list[str]):  # fmt: skip
+    def __init__(
+        self, leaves: Leaves, backward: Leaves, gradient: Any, tolerance: float | None, exhaustive: int, seed: int,
+        notes: list[str],
+    ):  # fmt: skip
         self.leaves, self.exhaustive, self.key = leaves, exhaustive, Key(seed)
         self.problems: list[str] = []
         self.warnings = [*notes, *leaves.skipped]
         self.blames: list[Blame] = []
         self.points: list[np.ndarray] = []
         self.checked: list[Checked] = []
-        self.y = leaves.value()
-        self.dtype = self.y.dtype
-        eps = max(torch.finfo(t.dtype).eps for t in (self.y, *(leaf.value for leaf in leaves.leaves)))
+        self.y, self.backward = leaves.value(), backward
+        self.dtype = backward.value().dtype
+        self.eps = max(torch.finfo(t.dtype).eps for t in (self.y, *(leaf.value for leaf in leaves.leaves)))
+        eps = max(torch.finfo(self.dtype).eps, *(torch.finfo(leaf.value.dtype).eps for leaf in backward.leaves))
+        self.gradient_eps = eps
         self.tolerance = min(max(1e-6, 1e4 * eps), 0.1) if tolerance is None else tolerance
         self.repeats = self._is_repeatable()
         self.known = torch.isfinite(self.y).reshape(-1).cpu().numpy()
         self._look_at_outputs()
-        self.gradient = Autograd(leaves) if gradient is None else Given(leaves, gradient, self.y)
+        self.gradient = Autograd(backward) if gradient is None else Given(leaves, gradient, self.y)
         if isinstance(self.gradient, Given):
             self.problems += self.gradient.wrong_shapes
-        self.compare = Compare(leaves, self.y, self.gradient, self.tolerance, self.key, eps)
+        self.compare = Compare(leaves, self.y, self.gradient, self.tolerance, self.key, self.eps, eps)
 
     def report(self) -> GradientCheck:
         if self.repeats and self.known.any():
@@ -155,7 +161,7 @@ class _Check:
             return
         mix = self.key.numpy("gradient check: mixture").standard_normal(len(compare.weights))
         weights = np.where(compare.known, compare.weights, 0)
-        again = Autograd(self.leaves).rows(weights[:1])
+        again = Autograd(self.backward).rows(weights[:1])
         mixed = self.gradient.rows((mix @ weights)[None])
         # what cancels in the sum leaves rounding of the size of what was summed, in any of the leaves
         rounding = (
@@ -223,8 +229,12 @@ class _Check:
         """The same comparison at a point beside x, where there are no kinks."""
         size = self.compare.size(index)
         noise = self.key.numpy("gradient check: beside").standard_normal(self.leaves.leaves[index].value.numel())
-        leaves = self.leaves.nearby(index, 1e-2 * size * noise)
-        beside = Compare(leaves, leaves.value(), Autograd(leaves), self.tolerance, self.key, self.compare.grain)
+        move = 1e-2 * size * noise
+        leaves = self.leaves.nearby(index, move)
+        beside = Compare(
+            leaves, leaves.value(), Autograd(self.backward.nearby(index, move)), self.tolerance, self.key, self.eps,
+            self.gradient_eps,
+        )  # fmt: skip
         beside.evaluations = self.compare.evaluations
         beside.prepare()
         self.warnings.append(
@@ -308,10 +318,10 @@ class _Check:
         return entry("y", i, tuple(self.y.shape))
 
 
-def _open(f: Callable[..., Any], x: Any, precision: Precision, seed: int) -> tuple[Leaves, list[str]]:
-    """f laid open in float64, or as given where that is asked for or float64 cannot be had."""
+def _open(f: Callable[..., Any], x: Any, seed: int) -> tuple[Leaves, list[str]]:
+    """f laid open in float64, or as given where float64 cannot be had."""
     given = Leaves(f, x, dtype=None, seed=seed)
-    if precision == "given" or all(leaf.value.dtype == torch.float64 for leaf in given.leaves):
+    if all(leaf.value.dtype == torch.float64 for leaf in given.leaves):
         return given, []
     double = Leaves(f, x, dtype=torch.float64, seed=seed)
     try:
