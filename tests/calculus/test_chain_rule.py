@@ -125,6 +125,12 @@ def test_the_derivative_with_respect_to_a_parameter_is_autograds(name):
         assert table.links[0].structure == "outer product" and "(dC/dz1)^T x^T" in str(table)
 
 
+def test_parameters_of_several_modules_are_named_by_their_place_in_the_list():
+    G, C = network(nn.Linear(3, 4)), network(nn.Linear(4, 2), seed=9)
+    table = chain_rule([G, torch.tanh, C], draw(3), wrt="parameters")
+    assert set(table.parameters) == {"0.0.weight", "0.0.bias", "2.0.weight", "2.0.bias"}
+
+
 def test_all_parameters_are_measured_at_once():
     net, x = network(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2)), draw(5, 3)
     table = chain_rule([net, lambda y: (y**2).sum()], x, wrt="parameters")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -10,17 +9,17 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from eitherway.base.errors import ModelError, nearest
-from eitherway.calculus.accept import as_inputs, as_output, as_point, call, name_of
+from eitherway.base.errors import ModelError
+from eitherway.calculus.accept import name_of
 from eitherway.calculus.links import Link, edges, make_link, pull_through, push_through, ratio, spine
 from eitherway.calculus.links_checks import against, best, check_link, relative
 from eitherway.calculus.links_flow import Stretch, breaks, stretches
+from eitherway.calculus.links_given import captured, inputs_of, notes_on, promoted, source_of, stage_name
 from eitherway.calculus.links_local import Together
 from eitherway.calculus.links_names import input_names, value_names
 from eitherway.calculus.links_program import Program
-from eitherway.graph import Graph, capture
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -178,11 +177,11 @@ def chain_rule(
     stages: list[Any] = list(f) if isinstance(f, list | tuple) else [f]
     if not stages or not all(callable(stage) for stage in stages):
         raise ModelError(f"chain_rule got {f!r:.60}; expected a function, a module, or a list of them such as [G, C]")
-    inputs = _inputs(stages, x)
-    graph = _captured(stages, inputs, x if not isinstance(x, tuple) else x[0], wrt)
-    program = _promoted(graph, dtype)
+    inputs = inputs_of(stages, x)
+    graph = captured(stages, inputs, x if not isinstance(x, tuple) else x[0], wrt)
+    program = promoted(graph, dtype)
     names = input_names(stages[0], len(inputs))
-    source, title = _source(graph, wrt, names)
+    source, title = source_of(graph, wrt, names)
     output = graph.outputs[-1]
     try:
         return _explained(program, stages, source, title, output, seed, wrt == "parameters")
@@ -206,7 +205,7 @@ def _explained(
     pairs = edges(program, {source}, output)
     made = [b for _, _, b in pairs]
     nodes = sorted({source, *made}, key=lambda i: (-1, i) if i == source else (program.producer[i], i))
-    handed = [(i, _stage_name(s)) for i, s in zip(graph.outputs, stages)] if len(stages) > 1 else []
+    handed = [(i, stage_name(s)) for i, s in zip(graph.outputs, stages)] if len(stages) > 1 else []
     names = value_names(program, nodes, handed, stages, title) if pairs else {source: title, output: "C"}
     for value in graph.parameters():
         names.setdefault(value.index, value.name)
@@ -220,7 +219,7 @@ def _explained(
         program.env[output].detach(),
         names[source],
         names.get(output, "C"),
-        _notes(graph, program, links, title),
+        notes_on(graph, program, links, title),
         given=program.env[source].shape,
     )
     _products(table, program, source, output, generator)
@@ -341,138 +340,3 @@ def _parameters(
     found = pull_through(links, output, u)
     values = program.graph.values
     return {values[i].name: _norm(found[i], exact) if i in found else 0.0 for i in sorted(wanted)}
-
-
-# what was given ----------------------------------------------------------------------------------------------------
-
-
-def _inputs(stages: list[Any], x: Any) -> tuple[Tensor, ...]:
-    """Tensors; lists and arrays take the precision of the model."""
-    inputs = as_inputs(x)
-    own = next((p.dtype for s in stages if isinstance(s, nn.Module) for p in s.parameters()), None)
-    given = x if isinstance(x, tuple) and len(x) == len(inputs) else (x,)
-    return tuple(
-        t if own is None or isinstance(g, Tensor) or not t.is_floating_point() else t.to(own)
-        for t, g in zip(inputs, given)
-    )
-
-
-def _captured(stages: list[Any], inputs: tuple[Tensor, ...], x: Any, wrt: str) -> Graph:
-    """The run, with what each stage hands on; its last output is C."""
-    if wrt == "input" and len(inputs) == 1 and not inputs[0].is_floating_point():
-        as_point(x)
-    modules = sum(isinstance(stage, nn.Module) for stage in stages)
-    names = [_stage_name(s) or f"stage {k}" for k, s in enumerate(stages)]
-    keys = ["" if modules == 1 and isinstance(s, nn.Module) else f"{n}" for s, n in zip(stages, names)]
-    keys = [key if keys.count(key) == 1 else f"{key}{k}" for k, key in enumerate(keys)]
-    graph = capture(functools.partial(_through, **dict(zip(keys, stages))), *inputs, keep=True)
-    pairs = [(graph.values[i].tensor, given) for i, given in zip(graph.inputs, inputs)]
-    changed = any(t is not None and not torch.equal(t, given) and not given.isnan().any() for t, given in pairs)
-    if changed or any(note.kind == "input written" for note in graph.notes):
-        writer = next((f" ({op.label})" for op in graph.ops if op.mutates), "")
-        raise ModelError(f"{name_of(stages[0])} writes into its input{writer}; work on a copy: x = x.clone()")
-    return graph
-
-
-def _through(*inputs: Tensor, **stages: Callable[..., Any]) -> tuple[Tensor, ...]:
-    """Each stage on what the one before gave; all that is handed on."""
-    handed: list[Tensor] = []
-    now: tuple[Any, ...] = tuple(t.requires_grad_() if t.is_floating_point() else t for t in inputs)
-    before = ""
-    for stage in stages.values():
-        try:
-            made = call(stage, *now)
-        except ModelError:
-            raise
-        except (RuntimeError, TypeError, ValueError, IndexError) as error:
-            if not handed:
-                raise
-            raise ModelError(_unfit(stage, before, handed[-1], error)) from error
-        made = as_output(made, stage)
-        handed.append(made.clone() if any(made is given for given in now) else made)
-        now, before = (handed[-1],), name_of(stage)
-    return tuple(handed)
-
-
-def _unfit(stage: Any, before: str, given: Tensor, error: Exception) -> str:
-    wants = getattr(stage, "in_features", None)
-    if wants is None and isinstance(stage, nn.Sequential) and len(stage):
-        wants = getattr(stage[0], "in_features", None)
-    takes = f"takes {wants} numbers" if wants is not None else "cannot take them"
-    why = "" if wants is not None else f" ({str(error).splitlines()[0]})"
-    count = given.shape[-1] if given.dim() and wants is not None else given.numel()
-    return (
-        f"the links do not fit: {before} gives {count} numbers of shape {tuple(given.shape)}, and {name_of(stage)} "
-        f"{takes}{why}; a list is applied from the first on: [G, C] is C(G(w))"
-    )
-
-
-def _stage_name(stage: Any) -> str:
-    """The name of a function that somebody wrote in Python; "" for modules, lambdas and torch's own."""
-    name = getattr(stage, "__name__", "")
-    return name if name.isidentifier() and hasattr(stage, "__code__") else ""
-
-
-def _promoted(graph: Graph, dtype: torch.dtype | None) -> Program:
-    try:
-        return Program(graph, dtype)
-    except ModelError:
-        raise
-    except RuntimeError:
-        if dtype is None:
-            raise
-        return Program(graph, None)  # something in it insists on its own precision
-
-
-def _source(graph: Graph, wrt: str, names: list[str]) -> tuple[int, str]:
-    """The value to differentiate by, and what it is called."""
-    smooth = [(i, name) for i, name in zip(graph.inputs, names) if graph.values[i].differentiable]
-    parameters = [
-        v for v in graph.values if v.kind in ("parameter", "buffer", "constant") and v.dtype.is_floating_point
-    ]
-    if wrt == "parameters":
-        if not any(v.kind == "parameter" for v in parameters):
-            raise ModelError("wrt='parameters' was given, and the function reads none; wrt='input' is what it has")
-        first = next(v for v in parameters if v.kind == "parameter")
-        return smooth[0] if smooth else (first.index, first.name)
-    if wrt == "input":
-        if len(smooth) == 1:
-            return smooth[0]
-        known = ", ".join(repr(name) for _, name in smooth)
-        if smooth:
-            raise ModelError(
-                f"the function has {len(smooth)} inputs; say which to differentiate by: wrt= one of {known}"
-            )
-        raise ModelError("no input of the function holds real numbers; differentiate by a parameter: wrt='parameters'")
-    for i, name in smooth:
-        if wrt in (name, graph.values[i].name):
-            return i, name
-    for value in parameters:
-        if wrt in (value.name, *value.aliases):
-            return value.index, value.name
-    known = [name for _, name in smooth] + [v.name for v in parameters if v.kind == "parameter"]
-    raise ModelError(f"wrt={wrt!r} is nothing that the function reads. {nearest(wrt, ['input', *known])}")
-
-
-def _notes(graph: Graph, program: Program, links: list[Link], title: str) -> list[str]:
-    notes = []
-    for i in graph.guards:
-        op = graph.ops[i]
-        if i not in graph.scalars:
-            if all(graph.values[j].dtype.is_floating_point for j in op.inputs if graph.values[j].depends):
-                continue
-            notes.append(f"{op.label} made a shape that depends on values: elsewhere there may be other links")
-        elif isinstance(graph.scalars[i], bool):
-            notes.append(f"the branch taken here: a condition was {graph.scalars[i]} ({op.label}); elsewhere another")
-        else:
-            notes.append(
-                f"{op.label} made the number {graph.scalars[i]:.6g} of a tensor: a constant for the derivative"
-            )
-    for op in graph.ops:
-        if op.random and op.outputs and any(i in program.env for i in op.outputs):
-            notes.append(f"{op.label} is random; its draw of this run is held")
-    if program.dtype is None or program.dtype != torch.float64:
-        notes.append("computed in the function's own precision, so small errors cannot be seen")
-    if not links:
-        notes.append(f"the output does not follow {title} through anything that could be differentiated")
-    return list(dict.fromkeys(notes))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from eitherway.base.errors import ModelError
-from eitherway.calculus import formulas_dense  # noqa: F401 - files its formulas
+from eitherway.calculus import formulas_dense, formulas_moves  # noqa: F401 - they file their formulas
 from eitherway.calculus.formulas import Answer, factor
 from eitherway.calculus.links_local import Differentiated, Local, Nothing, Together, add
 from eitherway.calculus.links_program import Program, Step
