@@ -1,16 +1,11 @@
 """Every function of the corpus: its pattern misses nothing, and most patterns are exactly the non-zeros."""
 
 import pytest
-import torch
 from tests.corpora import generator
 from tests.corpora.functions import CASES, Case, dense, non_zeros
 
-from eitherway.base.errors import ModelError
 from eitherway.calculus.sparse.follow import follow
 from eitherway.graph import capture
-
-NOT_FOLLOWED = {"inner gradient", "inner vmap"}
-"""A transform of torch.func inside the function: its graph cannot be repeated."""
 
 
 def judged(case: Case) -> tuple[int, int]:
@@ -21,19 +16,9 @@ def judged(case: Case) -> tuple[int, int]:
     return int((true & ~found).sum()), int((found & ~true).sum())
 
 
-FOLLOWED = [case for case in CASES if case.name not in NOT_FOLLOWED]
-
-
-@pytest.mark.parametrize("case", FOLLOWED, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_patterns_miss_nothing_and_are_tight_where_they_can_be(case: Case) -> None:
     missed, spare = judged(case)
     assert missed == 0
     if case.tight and not case.name.startswith("custom Function"):  # what is inside one is its own affair
         assert spare == 0
-
-
-@pytest.mark.parametrize("name", sorted(NOT_FOLLOWED))
-def test_transforms_inside_are_refused(name: str) -> None:
-    f, x = next(case for case in CASES if case.name == name).make(torch.Generator())
-    with pytest.raises(ModelError, match="a transform of torch.func"):
-        follow(capture(f, x))

@@ -184,9 +184,10 @@ class Compressed:
         x = x.detach()
         if not self.nnz:
             return x.new_zeros(0)
-        ways = self._ways or [WAYS[part.direction][0] for part in self.plan.parts]
+        if not self._ways:
+            self._settle(x, SPARE)
         with _KeptState(self._state):
-            told = [self._told(part, way, x) for part, way in zip(self.plan.parts, ways)]
+            told = [self._told(part, way, x) for part, way in zip(self.plan.parts, self._ways)]
         if len(told) == 1:
             return told[0]
         values = told[0].new_zeros(self.nnz)

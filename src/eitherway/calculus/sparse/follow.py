@@ -69,6 +69,9 @@ class Followed:
     fallbacks: list[str] = field(default_factory=list)
     """Operations counted as dense blocks, with their places."""
     zeros: list[Reliance] = field(default_factory=list)
+    hidden: bool = False
+    """Something that depends on x runs under no_grad: reverse mode loses it, and so does the pattern; forward mode
+    does not."""
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -136,6 +139,7 @@ def follow(graph: Graph, *, most: int | None = None) -> Followed:
             "many inputs, so a dense or operator form serves better"
         ) from None
     found.zeros = [Reliance(v.name, v.tensor, exactly) for v, exactly in walk.relied.values() if v.tensor is not None]
+    found.hidden = walk.hidden
     return found
 
 
@@ -147,6 +151,7 @@ class Walk:
         self.memory = memory or Memory(graph, sets)
         self.fallbacks: list[str] = []
         self.relied: dict[int, tuple[Value, bool]] = {}
+        self.hidden = False
         self.kept: list[Graph] = []
         """Graphs of operations taken apart: as long as they live, their rooms are not used anew."""
         self.varying = {graph.values[i].room for i in graph.inputs}
@@ -163,6 +168,8 @@ class Walk:
         inputs = [self.graph.values[i] for i in op.inputs]
         outputs = [self.graph.values[i] for i in op.outputs]
         targets = [self.graph.values[i] for i in op.mutates]
+        if op.cut and not op.name.startswith(("detach", ".data")) and self.memory.holds(inputs):
+            self.hidden = True
         if not op.cut and self.memory.holds(inputs):
             self._carry(op, inputs, outputs, targets)
         elif self.memory.holds(outputs):
@@ -190,27 +197,27 @@ class Walk:
 
     def _write(self, value: Value, ids: Tensor | None, targets: list[Value], known: bool) -> None:
         """A write through a severed handle adds to what others see there, and joins the handle to them again."""
-        apart = known and any(target.index in self.memory.severed for target in targets)
+        apart = known and any(target in self.memory.severed for target in targets)
         if apart and ids is None:
-            self.memory.severed.add(value.index)
+            self.memory.sever(value)
             return
         self.memory.write(value, ids, weakly=apart)
 
     def _view(self, inputs: list[Value], outputs: list[Value]) -> None:
         for value in outputs:
             bases = [base for base in inputs if base.room == value.room]
-            if bases and all(base.index in self.memory.severed for base in bases):
-                self.memory.severed.add(value.index)
+            if bases and all(base in self.memory.severed for base in bases):
+                self.memory.sever(value)
 
     def _cut(self, op: Op, inputs: list[Value], outputs: list[Value], targets: list[Value]) -> None:
         """No gradient passes: a new tensor holds none, a view of an old one hides it, a write leaves it as it was."""
         rooms = {value.room for value in inputs if value.room is not None}
         for value in outputs:
             if op.cut and targets and op.name != "detach_":
-                if any(target.index in self.memory.severed for target in targets):
-                    self.memory.severed.add(value.index)
+                if any(target in self.memory.severed for target in targets):
+                    self.memory.sever(value)
             elif op.cut and value.room in rooms:
-                self.memory.severed.add(value.index)
+                self.memory.sever(value)
             elif targets:  # constants written over what depended on x
                 self._write(value, None, targets, known=True)
             elif value.room not in rooms:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable
 from typing import Literal
 
@@ -110,7 +111,9 @@ def fastest(
             if late or count == 1 or (loop and count > FEW):
                 continue
         try:
-            seconds = _timed(way, f, x, seeds, count, chunk, None if best is None else best[1])
+            with warnings.catch_warnings():  # of torch's own, when it first goes forward
+                warnings.filterwarnings("ignore", "`torch.jit.script", DeprecationWarning)
+                seconds = _timed(way, f, x, seeds, count, chunk, None if best is None else best[1])
         except (RuntimeError, ValueError, TypeError):
             continue
         if best is None or seconds < best[1]:

@@ -77,6 +77,7 @@ def plan(followed: Followed, *, only: Direction | None = None) -> Plan:
         only: leave the other direction out.
     """
     p, q = followed.shape
+    only = "reverse" if followed.hidden else only
     most = max(int(DENSE * min(p, q)), 1)
     bounds: dict[Direction, int] = {
         "reverse": int(followed.column_lengths.max(initial=0)),
