@@ -1,4 +1,4 @@
-"""The door of Jacobians: torch.func's numbers and shapes by every way, from whatever is given, with everything left alone."""
+"""The door of Jacobians: torch.func's numbers and shapes by every way, from whatever is given; nothing is changed."""
 
 import math
 
@@ -29,6 +29,7 @@ def network(*layers: nn.Module | type[nn.Module]) -> nn.Module:
     return settle(nn.Sequential(*layers) if layers else seeded(build, g), g).double()  # type: ignore[arg-type]
 
 
+INSIDE = network()
 FUNCTIONS = {
     "a scalar of a vector": (lambda x: (x**2).sum(), (4,)),
     "a scalar of a scalar": (torch.sin, ()),
@@ -42,7 +43,7 @@ FUNCTIONS = {
     "the input itself": (lambda x: x, (2, 2)),
     "a module": (network(), (4,)),
     "a module of a batch": (network(), (5, 4)),
-    "a module inside a function": (lambda x, m=network(): m(x).softmax(-1).log(), (4,)),
+    "a module inside a function": (lambda x: INSIDE(x).softmax(-1).log(), (4,)),
 }
 by_function = pytest.mark.parametrize("name", FUNCTIONS)
 
@@ -56,7 +57,7 @@ def same(found: Tensor, expected: Tensor) -> bool:
     return found.shape == expected.shape and torch.allclose(found, expected, rtol=1e-9, atol=1e-12)
 
 
-# what it equals ------------------------------------------------------------------------------------------------------
+# what it equals -----------------------------------------------------------------------------------------------------
 
 
 @by_function
@@ -125,7 +126,7 @@ def test_single_precision_stays_single(mode):
     assert found.dtype == torch.float32 and torch.allclose(found, jacrev(net)(x), atol=1e-5)
 
 
-# several arguments -----------------------------------------------------------------------------------------------------
+# several arguments --------------------------------------------------------------------------------------------------
 
 
 def product(a: Tensor, b: Tensor) -> Tensor:
@@ -167,7 +168,7 @@ def test_a_varied_argument_without_derivative_is_named():
         jacobian(lambda a, i: a[i], (torch.ones(3), torch.tensor(1)), argnums=1)
 
 
-# what is taken ---------------------------------------------------------------------------------------------------------
+# what is taken ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -214,7 +215,7 @@ def test_a_batch_of_empty_outputs_is_empty():
     assert jacobian(lambda x: x[:, :0], torch.ones(3, 4), batched=True).shape == (3, 0, 4)
 
 
-# what is refused -------------------------------------------------------------------------------------------------------
+# what is refused ----------------------------------------------------------------------------------------------------
 
 
 def test_math_on_a_tensor_is_told_of_torch():
@@ -295,7 +296,7 @@ def test_an_error_of_the_function_comes_through():
         jacobian(lambda x: x + torch.ones(5), torch.ones(3))
 
 
-# what is left alone ----------------------------------------------------------------------------------------------------
+# what is left alone -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("form", ("dense", "sparse", "operator"))
@@ -321,6 +322,13 @@ def test_model_input_and_chance_are_left_as_they_were(form, training):
     assert all(part.training == training for part in net.modules())
     assert torch.equal(chance, torch.get_rng_state())
     assert torch.equal(x, point) and x.grad is None and x.requires_grad
+
+
+def test_chance_is_left_alone_by_what_is_refused():
+    before = torch.get_rng_state()
+    with pytest.raises(ModelError, match="is random"):
+        jacobian(nn.Dropout(), torch.ones(4))
+    assert torch.equal(before, torch.get_rng_state())
 
 
 def test_the_answer_is_nobody_elses():

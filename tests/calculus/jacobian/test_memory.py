@@ -60,8 +60,8 @@ def test_the_size_of_a_batch_is_told_sample_by_sample():
 
 
 def test_without_a_budget_what_the_machine_has_is_the_limit():
-    with pytest.raises(ModelError, match=r"100000000 x 100000000 of float32, takes 40 PB|takes 4e\+04 TB"):
-        jacobian(lambda x: x * 2, torch.ones(1).expand(100_000_000))
+    with pytest.raises(ModelError, match="3000000 x 3000000 of float32, takes 36 TB"):
+        jacobian(lambda x: x * 2, torch.ones(1).expand(3_000_000))
 
 
 def test_the_operator_takes_what_no_matrix_could():
@@ -79,7 +79,7 @@ def test_the_sparse_form_of_what_is_too_large_dense_is_given():
 
 
 @pytest.mark.parametrize(
-    "memory", ("much", "12", "-3MB", "0MB", 0, -1, True, float("inf"), float("nan"), "1.2.3GB", [1])
+    "memory", ("much", "12", "-3MB", "0MB", 0, -1, True, float("inf"), float("nan"), "5ib", "1.2.3GB", [1])
 )
 def test_what_is_no_amount_is_refused(memory):
     with pytest.raises(ModelError, match="expected bytes, or text such as '200MB' or '2GiB'"):

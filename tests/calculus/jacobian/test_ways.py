@@ -1,4 +1,4 @@
-"""Which way is taken: one that was asked for, one that wins, one that fits; and torch's own ways are right in chunks."""
+"""Which way is taken: what was asked for, what wins, what fits; and torch's own ways are right in chunks."""
 
 import pytest
 import torch
@@ -10,6 +10,7 @@ from eitherway.base.errors import ModelError
 from eitherway.calculus.cost import Cost
 from eitherway.calculus.jacobian import JacobianWarning, jacobian, prepare_jacobian
 from eitherway.calculus.jacobian import choose as choosing
+from eitherway.calculus.jacobian import plan as planning
 from eitherway.calculus.jacobian.ways import Forward, Reverse, largest, work
 from eitherway.graph import capture
 
@@ -79,19 +80,46 @@ def test_the_way_that_was_asked_for_is_taken(mode):
     assert torch.allclose(plan(x), jacrev(lambda x: x.roll(1) * x)(x))
 
 
+def watched(x: Tensor) -> Tensor:
+    """Right, but values leave torch on the way: nobody can say that they do not come back."""
+    x.detach().tolist()
+    return x.sin() * x.roll(1, 0)
+
+
 @pytest.mark.parametrize("mode", ("chain", "sparse"))
 def test_a_closed_way_says_why_where_it_was_asked_for(mode):
-    def inner(x: Tensor) -> Tensor:
-        return vmap(torch.sin)(x)
-
-    with pytest.raises(ModelError, match="a transform of torch.func runs inside"):
-        jacobian(inner, normal(generator("closed"), 3, 2), mode=mode)
-    assert torch.allclose(jacobian(inner, torch.ones(3, 2)), jacrev(torch.sin)(torch.ones(3, 2)))
+    x = normal(generator("closed"), 3, 2)
+    with pytest.raises(ModelError, match="Tensor.tolist takes values out of torch"):
+        jacobian(watched, x, mode=mode)
+    assert torch.allclose(jacobian(watched, x), jacrev(lambda x: x.sin() * x.roll(1, 0))(x))
 
 
 def test_the_sparse_form_of_what_cannot_be_followed_is_refused():
     with pytest.raises(ModelError, match="follows f operation by operation, and cannot here"):
-        jacobian(lambda x: vmap(torch.sin)(x), torch.ones(3, 2), form="sparse")
+        jacobian(watched, torch.ones(3, 2), form="sparse")
+
+
+def test_what_cannot_be_captured_is_taken_by_torch(monkeypatch):
+    def failing(*_, **__):
+        raise RuntimeError("cannot be recorded")
+
+    f, x = deep(), normal(generator("uncaptured"), 3, 6)
+    monkeypatch.setattr(planning, "capture", failing)
+    plan = prepare_jacobian(f, x, batched=True)
+    assert torch.allclose(plan(x), vmap(jacrev(f))(x))
+    assert plan.remarks == ["the run could not be captured (cannot be recorded), so torch's own ways are used"]
+    with pytest.raises(ModelError, match="the run could not be followed operation by operation"):
+        jacobian(f, x, mode="chain")
+    assert jacobian(f, x, form="operator").dense().shape == (12, 18)
+
+
+def test_what_does_not_fit_into_memory_is_said(monkeypatch):
+    def failing(*_, **__):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+
+    monkeypatch.setattr(planning, "capture", failing)
+    with pytest.raises(ModelError, match=r"Sequential does not fit into memory at \(6,\)"):
+        prepare_jacobian(deep(), torch.ones(6))
 
 
 def test_a_bottleneck_is_bracketed_and_a_band_is_coloured():
@@ -121,7 +149,8 @@ def test_small_answers_are_not_searched_for_zeros():
     assert plan.choice is not None and "sparse" not in plan.choice.predicted
 
 
-def test_ways_that_come_close_are_raced_and_the_winner_is_named():
+def test_ways_that_come_close_are_raced_and_the_winner_is_named(monkeypatch):
+    monkeypatch.setattr(choosing, "CLOSE", 1e9)
     g = generator("race")
     net = seeded(lambda: nn.Sequential(nn.Linear(64, 64), nn.Tanh(), nn.Linear(64, 8)), g)
     plan = prepare_jacobian(net, normal(g, 64, 64).float(), batched=True)

@@ -130,7 +130,9 @@ def prepare_jacobian(
 def _once(f: Callable[..., Any], x: Tensor, mode: Mode, form: Form, batched: bool, memory: int | None) -> Any:
     """The Jacobian at one point that nobody will come back to."""
     if mode == "auto" and form == "dense" and memory is None and not Still(f).moves:
+        chance = torch.get_rng_state()
         found = at_once(f, x, batched=batched)
+        torch.set_rng_state(chance)
         if found is not None:
             return found
     plan = JacobianPlan(f, x, mode=mode, form=form, batched=batched, memory=memory, race=False)

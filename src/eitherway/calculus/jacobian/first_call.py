@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from eitherway.base.errors import ModelError
+from eitherway.calculus.accept import name_of
 from eitherway.calculus.jacobian.check import Probe, agree, first_wrong, function_of, probe, values_disagree
 from eitherway.calculus.jacobian.choose import MODES, Mode, Sizes, choose
 from eitherway.calculus.jacobian.ways import Function
@@ -38,6 +40,21 @@ def what_is_wrong(J: Tensor, seen: Probe, sizes: Sizes, graph: Graph | None = No
     return "its products with random vectors are neither torch's vjp nor its jvp"
 
 
+def operator_is_wrong(J: Any, seen: Probe, graph: Graph | None) -> str:
+    """What is wrong with the products of an operator, both of which must be right; "" if nothing."""
+    size, eps = max(J.shape), _coarsest(graph, seen.u.dtype)
+    if not agree(J.T @ seen.w, seen.across, size, eps=eps):
+        return "its product with a random covector is not torch's vjp"
+    along = J @ seen.u
+    if seen.along is not None and not agree(along, seen.along, size, eps=eps):
+        return "its product with a random vector is not torch's jvp"
+    ours, theirs = (along * seen.w).sum()[None], (seen.across * seen.u).sum()[None]
+    scale = float((along * seen.w).abs().sum())
+    if seen.along is None and not float((ours - theirs).abs()) <= 1e3 * eps * size**0.5 * scale:
+        return "its products with a random vector and a random covector contradict each other"
+    return ""
+
+
 def _coarsest(graph: Graph | None, dtype: torch.dtype) -> float:
     """The largest rounding unit of all numbers on the way from input to output."""
     values = graph.values if graph is not None else []
@@ -60,6 +77,24 @@ def culprit(graph: Graph | None, x: Tensor, mode: Mode) -> Op | None:
         return bool(what_is_wrong(J, seen, sizes, part))
 
     return first_wrong(graph, wrong) or first_wrong(graph, lambda part: _not_linear(function_of(part), x))
+
+
+def must_repeat(f: Callable[..., Any], y: Tensor, again: Tensor, x: Tensor | None = None) -> None:
+    """Refuses a function that answered twice at one point, and differently.
+
+    Args:
+        x: the point, to name the operation where the answers part.
+
+    Raises:
+        ModelError: if y is not what came again.
+    """
+    if again.shape == y.shape and torch.allclose(again, y, equal_nan=True):
+        return
+    place = "" if x is None else first_difference(f, x)
+    raise ModelError(
+        f"two calls of {name_of(f)} at one point returned two values{place}, so it has no Jacobian; it draws numbers "
+        "of its own or remembers earlier calls: call .eval() on the model, fix its generator, or reset its state inside"
+    )
 
 
 def first_difference(f: Callable[..., Any], x: Tensor) -> str:

@@ -65,7 +65,7 @@ class JacobianOperator:
 
 def operator_of(f: Callable[[Tensor], Tensor], x: Tensor) -> JacobianOperator:
     """The Jacobian of f at x, (p, q) flattened, as products; f runs once for all pull-backs and once for each push."""
-    x = x.detach()
+    x = x.detach().clone()  # the caller may write into his own
     with torch.no_grad():
         y, back = vjp(f, x)[:2]
 

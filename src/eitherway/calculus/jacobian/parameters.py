@@ -11,8 +11,10 @@ from torch.func import functional_call, jacrev, vmap
 
 from eitherway.base.errors import ModelError, nearest
 from eitherway.calculus.accept import as_output, as_point, call
+from eitherway.calculus.jacobian.first_call import must_repeat
 from eitherway.calculus.jacobian.memory import must_fit
 from eitherway.calculus.jacobian.still import Still
+from eitherway.calculus.jacobian.ways import Quiet
 
 
 def parameter_jacobian(
@@ -48,10 +50,11 @@ def parameter_jacobian(
     if not chosen:
         raise ModelError("the module has no parameters that want a gradient; name them, or set requires_grad")
     varied = {name: every[name].detach() for name in chosen}
-    with Still(f):
-        y = as_output(call(f, *inputs), f)
+    with Still(f), Quiet(), torch.random.fork_rng(devices=[]):
+        y = as_output(call(f, *inputs), f).detach()
         total = sum(parameter.numel() for parameter in varied.values())
         must_fit(y.numel(), total, 1, y.dtype, y.device, memory)
+        must_repeat(f, y, as_output(call(f, *inputs), f))
         if batched:
             return _per_sample(f, varied, inputs, y, total, memory)
         return _whole(f, varied, inputs, y, total, memory)
@@ -66,18 +69,22 @@ def _whole(
     with torch.enable_grad():
         out = functional_call(f, leaves, inputs).flatten()
     eye = torch.eye(out.numel(), dtype=out.dtype, device=out.device)
-    options: dict[str, Any] = {"retain_graph": True, "materialize_grads": True}
+    if not out.requires_grad or not len(eye):
+        return {name: out.new_zeros(y.shape + part.shape) for name, part in varied.items()}
     parts = list(leaves.values())
     try:
         found = [
-            torch.autograd.grad(out, parts, some, is_grads_batched=True, **options)
+            torch.autograd.grad(out, parts, some, is_grads_batched=True, retain_graph=True, allow_unused=True)
             for some in eye.split(min(rows, len(eye)))
         ]
-        columns = [torch.cat(blocks) for blocks in zip(*found)]
+        columns = [None if blocks[0] is None else torch.cat(blocks) for blocks in zip(*found)]
     except RuntimeError:  # a hand-written Function without a vmap rule: one row after the other
-        found = [torch.autograd.grad(out, parts, row, **options) for row in eye]
-        columns = [torch.stack(blocks) for blocks in zip(*found)]
-    return {name: J.reshape(y.shape + varied[name].shape) for name, J in zip(varied, columns)}
+        found = [torch.autograd.grad(out, parts, row, retain_graph=True, allow_unused=True) for row in eye]
+        columns = [None if blocks[0] is None else torch.stack(blocks) for blocks in zip(*found)]
+    shapes = {name: y.shape + part.shape for name, part in varied.items()}
+    return {
+        name: out.new_zeros(shapes[name]) if J is None else J.reshape(shapes[name]) for name, J in zip(varied, columns)
+    }
 
 
 def _per_sample(
@@ -91,6 +98,7 @@ def _per_sample(
     def one(parameters: dict[str, Tensor], *sample: Tensor) -> Tensor:
         return functional_call(f, parameters, tuple(part[None] for part in sample))[0]
 
+    _must_be_apart(f, inputs, y)
     try:
         return vmap(jacrev(one), in_dims=(None, *[0] * len(inputs)), chunk_size=chunk)(varied, *inputs)
     except RuntimeError:
@@ -99,3 +107,21 @@ def _per_sample(
             for i in range(samples)
         ]
         return {name: torch.cat([row[name] for row in rows]) for name in varied}
+
+
+def _must_be_apart(f: nn.Module, inputs: tuple[Any, ...], y: Tensor) -> None:
+    """A sample by itself must have the value that it has in the batch."""
+    wrong = f"wrt parameters with batched=True needs one sample a row: f(x) has shape {tuple(y.shape)}"
+    if any(not isinstance(part, Tensor) or part.ndim == 0 or y.ndim == 0 or len(part) != len(y) for part in inputs):
+        raise ModelError(f"{wrong}, and the inputs' first axes must be as long")
+    slack = 1e4 * torch.finfo(y.dtype).eps * float(y.abs().max()) if y.numel() else 0.0
+    for i in (0, len(y) - 1) if len(y) > 1 else ():
+        try:
+            alone = f(*[part[i : i + 1] for part in inputs])
+        except ValueError:  # a norm in training has no use for one sample
+            alone = None
+        if alone is None or alone.shape != y[i : i + 1].shape or bool(((alone - y[i : i + 1]).abs() > slack).any()):
+            raise ModelError(
+                f"samples of the batch touch each other: sample {i} by itself has another value than in the batch; "
+                "call .eval() on the model if a norm does it, or take the whole with batched=False"
+            )

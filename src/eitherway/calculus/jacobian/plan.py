@@ -12,13 +12,19 @@ from eitherway.base.errors import ModelError
 from eitherway.calculus.accept import as_output, as_point, call, name_of
 from eitherway.calculus.chain import prepare as prepare_chain
 from eitherway.calculus.jacobian.apart import must_be_apart
-from eitherway.calculus.jacobian.check import probe, warn
+from eitherway.calculus.jacobian.check import Probe, probe, warn
 from eitherway.calculus.jacobian.choose import Choice, Mode, Sizes, choose, reverse
-from eitherway.calculus.jacobian.first_call import culprit, first_difference, suspects, what_is_wrong
+from eitherway.calculus.jacobian.first_call import (
+    culprit,
+    must_repeat,
+    operator_is_wrong,
+    suspects,
+    what_is_wrong,
+)
 from eitherway.calculus.jacobian.memory import as_text, must_fit
 from eitherway.calculus.jacobian.operator import operator_of
 from eitherway.calculus.jacobian.still import Still
-from eitherway.calculus.jacobian.ways import Way
+from eitherway.calculus.jacobian.ways import Quiet, Way
 from eitherway.calculus.sparse import prepare as prepare_sparse
 from eitherway.graph import Graph, Ref, Replay, capture
 
@@ -59,7 +65,7 @@ class JacobianPlan:
     def _plan(self, x: Tensor) -> None:
         """Looks at f at x, chooses a way, and checks it there."""
         self.still = Still(self.f)  # modules may have been replaced
-        with self.still.contents():
+        with self.still.contents(), Quiet():
             self._plan_inside(x)
 
     def _plan_inside(self, x: Tensor) -> None:
@@ -74,6 +80,8 @@ class JacobianPlan:
         graph = self.graph
         self.guard = Replay(graph, []) if graph is not None and not graph.opaque and graph.guards else None
         if self.form == "operator":
+            self.way = self._chain()
+            self._check_operator(x)
             return
         if self.form == "sparse":
             self.way = prepare_sparse(self._run, self._followed(), x)
@@ -86,8 +94,6 @@ class JacobianPlan:
                 return
             self.choice = choose(self._run, graph, x, s, mode=self.asked, memory=self.memory, race=self.race)
             self.way = self.choice.way
-            if self.batched and self.choice.name != "chain":  # a chain is made of samples that are apart
-                must_be_apart(self._run, graph, x)
         self._check(x)
 
     def _capture(self, x: Tensor) -> Graph | None:
@@ -124,16 +130,6 @@ class JacobianPlan:
         kept = graph.values[graph.outputs[0]].tensor if graph is not None and type(graph.answer) is Ref else None
         return as_output(self._run(x) if kept is None else kept, self.f).detach()
 
-    def _must_repeat(self, x: Tensor, y: Tensor, again: Tensor) -> None:
-        """Two values at one point have no Jacobian."""
-        if again.shape == y.shape and torch.allclose(again, y, equal_nan=True):
-            return
-        raise ModelError(
-            f"two calls of {name_of(self.f)} at one point returned two values{first_difference(self.f, x)}, so it has "
-            "no Jacobian; it draws numbers of its own or remembers earlier calls: fix its generator, or reset its "
-            "state inside"
-        )
-
     def _run(self, x: Tensor) -> Tensor:
         """f at a copy of x, leaving its modules as they were."""
         with self.still:
@@ -162,7 +158,7 @@ class JacobianPlan:
         ours = self.choice is None or self.choice.name in ("chain", "sparse", "forward")
         try:
             seen = probe(self._run, x, forwards=ours)
-            self._must_repeat(x, self.y, seen.y)
+            must_repeat(self.f, self.y, seen.y, x)
             J, failed = self._tried(x)
         except ModelError:
             raise
@@ -184,12 +180,29 @@ class JacobianPlan:
             self.choice = Choice("reverse", back, text)
             self.way = _AsSparse(back) if self.form == "sparse" else back
             J = self.way(x)
+        self._say_doubts(x, seen)
+        self.first = (x, J)
+
+    def _check_operator(self, x: Tensor) -> None:
+        """The same for products: both of a chain's must be torch's."""
+        seen = probe(self._run, x)
+        must_repeat(self.f, self.y, seen.y, x)
+        wrong = operator_is_wrong(self._operator(x), seen, self.graph) if self.way is not None else ""
+        if wrong:
+            found = culprit(self.graph, x, "chain")
+            named = f"; the first operation where it goes wrong is {found.label}" if found else ""
+            text = f"the chain operator is wrong at this point ({wrong}){named}; torch's products are used"
+            self.remarks.append(text)
+            warn(text)
+            self.way = None
+        self._say_doubts(x, seen)
+
+    def _say_doubts(self, x: Tensor, seen: Probe) -> None:
         doubts = suspects(self._run, self.graph, x, seen)
         if doubts is not None:
             text = f"autograd's derivative of {name_of(self.f)} is not what its values do at this point{doubts}"
             self.remarks.append(text)
             warn(text)
-        self.first = (x, J)
 
     def _tried(self, x: Tensor) -> tuple[Any, str]:
         """The Jacobian by the way, or why an own way failed at what torch's reverse mode can do."""
@@ -221,10 +234,12 @@ class JacobianPlan:
         if torch.is_inference_mode_enabled():
             with torch.inference_mode(False):
                 return self(outside(x))
-        if self.still.moves:
+        x = as_point(x).detach()
+        with Quiet():
+            if not self.still.moves:
+                return self._at(x)
             with self.still.contents():
-                return self._at(as_point(x).detach())
-        return self._at(as_point(x).detach())
+                return self._at(x)
 
     def _at(self, x: Tensor) -> Any:
         if (x.shape, x.dtype, x.device) != self.like or self.still.key() != self.key:
@@ -272,15 +287,19 @@ class JacobianPlan:
         except ModelError:
             self._plan(x)
 
-    def _operator(self, x: Tensor) -> Any:
+    def _chain(self) -> Any:
+        """What operators are made by; None for torch's products."""
         if self.asked in ("auto", "chain") and self.graph is not None and not self.graph.opaque:
             try:
-                return prepare_chain(self.graph, batched=False, memory=self.memory).operator(x)
+                return prepare_chain(self.graph, batched=False, memory=self.memory)
             except ModelError as error:
                 if self.asked == "chain":
                     raise
                 self.remarks.append(f"no chain: {error}")
-        return operator_of(self._run, x)
+        return None
+
+    def _operator(self, x: Tensor) -> Any:
+        return operator_of(self._run, x) if self.way is None else self.way.operator(x)
 
     # what it tells -------------------------------------------------------------------------------------------------
 

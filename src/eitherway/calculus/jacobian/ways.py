@@ -13,6 +13,17 @@ from eitherway.calculus.cost import Cost
 from eitherway.graph import Graph
 
 Function = Callable[[Tensor], Tensor]
+_warnings_of_vmap = getattr(torch._C._functorch, "_set_vmap_fallback_warning_enabled", lambda on: None)
+
+
+class Quiet:
+    """Inside, torch does not say that it has no batching rule for an operation: nobody could do anything about it."""
+
+    def __enter__(self) -> None:
+        _warnings_of_vmap(False)
+
+    def __exit__(self, *failure: object) -> None:
+        _warnings_of_vmap(True)
 
 
 class Way(Protocol):
