@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from eitherway.calculus.chain.factors import CALL, Factor, Kind
+from eitherway.calculus.chain.factors import CALL, Factor, Kind, composed
 from eitherway.calculus.cost import GEMM, TOUCH
 
 SEPARATE = 1.5
@@ -63,6 +63,7 @@ class Algebra:
     def __init__(self, samples: int, batched: bool):
         self.samples = samples
         self.batched = batched
+        self.composed: dict[tuple[int, int], Form] = {}
 
     def densify(self, form: Form) -> tuple[float, Form]:
         """Seconds to make a matrix of an operator, by the quickest way, and its form."""
@@ -100,6 +101,9 @@ class Algebra:
         if ka == Kind.MATRIX and kc == Kind.MATRIX:
             return self._matrices(a, c)
         found: list[tuple[float, Form, str]] = []
+        if self.composes(a, c):
+            assert a.factor is not None and c.factor is not None
+            return 0.0, self._composed(a.factor, c.factor), "compose"
         if ka == Kind.OPERATOR:
             seconds, made = self.densify(a)
             more, form, how = self.product(made, c)
@@ -113,6 +117,20 @@ class Algebra:
         if kc == Kind.OPERATOR and ka == Kind.MATRIX:
             found.append(self._pulled(a, c))
         return min(found, key=lambda option: option[0])
+
+    @staticmethod
+    def composes(a: Form, c: Form) -> bool:
+        """Whether both only move entries."""
+        one, other = a.factor, c.factor
+        return one is not None and other is not None and one.index is not None and other.index is not None
+
+    def _composed(self, a: Factor, c: Factor) -> Form:
+        key = id(a), id(c)
+        if key not in self.composed:
+            made = composed(a, c)
+            made.parents = (a, c)
+            self.composed[key] = leaf(made)
+        return self.composed[key]
 
     def _scaled(self, whole: Form, d: Form, how: str) -> tuple[float, Form, str]:
         varying = whole.varying or d.varying or (whole.blocks > 1 and not d.scalar)
@@ -215,6 +233,8 @@ class Algebra:
             return a
         if how == "right":
             return c
+        if how == "compose":
+            return Tree(form, factor=form.factor)
         return Tree(form, how, a, c, seconds=seconds + a.seconds + c.seconds)
 
     def add(self, a: Tree, c: Tree) -> Tree:

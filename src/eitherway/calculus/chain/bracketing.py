@@ -20,7 +20,7 @@ def bracket(links: Sequence[Tree], algebra: Algebra) -> tuple[Tree, bool]:
 
     Source: the matrix-chain recurrence (Godbole 1973), here over structures as well as sizes.
     """
-    links = merge_diagonals(links, algebra)
+    links = merge_neighbours(links, algebra)
     if len(links) <= LONGEST:
         return _exact(links, algebra), True
     cut = _narrowest(links)
@@ -36,8 +36,8 @@ def _narrowest(links: Sequence[Tree]) -> int:
     return min(inner, key=lambda i: (links[i].form.n, abs(i - length / 2)))
 
 
-def merge_diagonals(links: Sequence[Tree], algebra: Algebra) -> list[Tree]:
-    """Neighbouring diagonals alike in what they share become one: nothing is cheaper before they meet a matrix."""
+def merge_neighbours(links: Sequence[Tree], algebra: Algebra) -> list[Tree]:
+    """Neighbouring diagonals alike in what they share become one, and neighbouring gathers: nothing is cheaper."""
     merged: list[Tree] = []
     for link in links:
         if link.form.kind == Kind.IDENTITY:
@@ -46,6 +46,11 @@ def merge_diagonals(links: Sequence[Tree], algebra: Algebra) -> list[Tree]:
         if last is not None and last.form.kind == link.form.kind == Kind.DIAGONAL:
             if last.form.varying == link.form.varying or last.form.scalar or link.form.scalar:
                 merged[-1] = algebra.multiply(link, last)
+                continue
+        if last is not None and algebra.composes(link.form, last.form):
+            merged.pop()
+            link = algebra.multiply(link, last)
+            if link.form.kind == Kind.IDENTITY:
                 continue
         merged.append(link)
     return merged or list(links[:1])

@@ -208,10 +208,10 @@ class Chain:
 
     def _program(self) -> Program:
         graph = self.graph
-        registers: Registers = [value.tensor if value.kind != "result" else None for value in graph.values]
+        registers: Registers = [value.tensor if value.kind != "result" else None for value in self.setting.values]
         registers[graph.inputs[0]] = None
         program = Program(registers, graph.inputs[0], self.inner)
-        run_steps(graph, program)
+        run_steps(graph, program, self.setting)
         return program
 
     def _compile(self) -> None:

@@ -77,6 +77,12 @@ class Factor:
     """How many times longer a push takes than a pull; infinite where it cannot be done."""
     reads: tuple[int, ...] = field(default=())
     """The values it is made from: they must live until it is made."""
+    aliases: bool = False
+    """Whether its products may be views: of what they were given, or of one number many times."""
+    index: Tensor | None = None
+    """Of a gather: the input that each output is, -1 for none."""
+    parents: tuple[Factor, ...] = ()
+    """Of a gather composed of two: both."""
     parts: tuple[Factor, ...] = ()
     """Of a block: the factors inside it; its content is theirs."""
 
@@ -223,8 +229,19 @@ def gather(label: str, m: int, index: Tensor, n: int, structure: str = "gather")
         return out.index_copy_(-1, places, taken) if once else out.index_add_(-1, places, taken)
 
     return Factor(
-        Kind.OPERATOR, m, n, label, structure, lambda r: None, pull=pull, push=push, elements=float(m + n), calls=2
-    )
+        Kind.OPERATOR, m, n, label, structure, lambda r: None, pull=pull, push=push, elements=float(m + n), calls=2,
+        aliases=True, index=index,
+    )  # fmt: skip
+
+
+def composed(a: Factor, c: Factor) -> Factor:
+    """A gather after a gather: one gather, or nothing at all."""
+    assert a.index is not None and c.index is not None
+    index = torch.where(a.index >= 0, c.index[a.index.clamp_min(0)] if c.m else a.index, -1)
+    label = a.label if a.label == c.label else f"{c.label} to {a.label}"
+    if a.m == c.n and bool((index == torch.arange(a.m, device=index.device)).all()):
+        return identity(label, a.m)
+    return gather(label, a.m, index, c.n)
 
 
 def picked(label: str, m: int, n: int, batch: int, make: Callable[[Registers], Tensor], structure: str) -> Factor:

@@ -25,8 +25,8 @@ QUICK: dict[str, Callable[..., Any]] = {
 """torch's own doors, a third cheaper to enter than the operations themselves."""
 
 
-def run_steps(graph: Graph, program: Program) -> None:
-    """Adds the run to a program whose first registers are the graph's values."""
+def run_steps(graph: Graph, program: Program, s: Setting) -> None:
+    """Adds the run to a program whose first registers are the values of its setting."""
     wanted = set(graph.needed)
     more = [j for guard in graph.guards for j in graph.ops[guard].inputs]
     wanted |= set(graph.guards)
@@ -38,6 +38,8 @@ def run_steps(graph: Graph, program: Program) -> None:
     for op in graph.ops:
         if op.index in wanted:
             _step(graph, program, op)
+            for index, make, reads in s.extras.get(op.index, ()):
+                program.add(make, reads, register=index)
 
 
 def _step(graph: Graph, program: Program, op: Op) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -41,6 +41,9 @@ class Setting:
         self.batch = 0 if batch == 1 else batch
         self.layouts: dict[int, Layout] = {}
         self.content: dict[int, Tensor] | None = None
+        self.values: list[Value] = list(graph.values)
+        self.extras: dict[int, list[tuple[int, Callable[[list[Any]], Any], tuple[int, ...]]]] = {}
+        self.rank: dict[int, float] = {}
         source = graph.values[graph.inputs[0]]
         self.layouts[source.index] = Layout(1, source.numel // max(self.batch, 1))
 
@@ -49,7 +52,7 @@ class Setting:
         return max(self.batch, 1)
 
     def value(self, ref: Ref | int) -> Value:
-        return self.graph.values[ref.index if isinstance(ref, Ref) else ref]
+        return self.values[ref.index if isinstance(ref, Ref) else ref]
 
     def size(self, index: int) -> int:
         """Entries of one sample."""
@@ -58,6 +61,30 @@ class Setting:
     def follows(self, ref: Any) -> bool:
         """Whether an argument is a tensor that a gradient reaches from the input."""
         return type(ref) is Ref and ref.index in self.layouts
+
+    def extra(
+        self,
+        op: Op,
+        shape: tuple[int, ...],
+        layout: Layout,
+        make: Callable[[list[Any]], Any] | None,
+        reads: tuple[int, ...],
+    ) -> int:
+        """A value inside an operation: where its samples lie, and how it is made if its content is needed."""
+        index, out = len(self.values), self.values[op.outputs[0]]
+        self.values.append(Value(index, "result", op.name, None, torch.Size(shape), out.dtype, out.device, op.index))
+        self.layouts[index] = layout
+        steps = self.extras.setdefault(op.index, [])
+        self.rank[index] = (
+            op.outputs[0] - 1 + 0.1 * (1 + sum(1 for i in self.rank if self.values[i].producer == op.index))
+        )
+        if make is not None:
+            steps.append((index, make, reads))
+        return index
+
+    def order(self, index: int) -> float:
+        """Where a value stands in the order of the run."""
+        return self.rank.get(index, index)
 
     def rows(self, t: Tensor, index: int) -> Tensor:
         """(b, 1, n), or (n,) without a batch: the tensor of a value, sample by sample, to multiply stacks with."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from eitherway.base.errors import ModelError
-from eitherway.calculus.chain import kernels, norms, opaque, rules
+from eitherway.calculus.chain import bilinear, kernels, norms, opaque, rules
 from eitherway.calculus.chain.algebra import Algebra, Tree, leaf
 from eitherway.calculus.chain.blocks import Edges, as_link, eliminate
 from eitherway.calculus.chain.factors import Factor, Kind
@@ -16,7 +16,8 @@ from eitherway.graph import Graph, Op
 
 RULES: tuple[Rule, ...] = (
     rules.weights, rules.views, norms.batch_norm, norms.layer_norm, norms.softmax, kernels.convolution, norms.sums,
-    kernels.average_pool, kernels.max_pool, norms.group_norm, rules.moves, rules.matmul, rules.elementwise,
+    kernels.average_pool, kernels.max_pool, norms.group_norm, rules.moves, bilinear.matmul, bilinear.attention,
+    rules.elementwise,
 )  # fmt: skip
 
 
@@ -55,6 +56,9 @@ def local_jacobians(graph: Graph, s: Setting) -> list[Edge]:
             found = opaque.edges(op, s)
             opaque_ops.update((edge.target, op) for edge in found)
         for edge in found:
+            given, made = s.value(edge.source).dtype, s.value(edge.target).dtype
+            if given != made:
+                raise ModelError(f"{op.label} turns {given} into {made}, and a chain is multiplied in one dtype")
             edge.factor.reads = edge.factor.reads or (edge.source, edge.target, *_others(op))
         edges += found
     return _joined_opaque(edges, opaque_ops, graph, s)
@@ -108,12 +112,12 @@ def _joined_opaque(edges: list[Edge], ops: dict[int, Op], graph: Graph, s: Setti
 def chain(graph: Graph, s: Setting, algebra: Algebra) -> list[Link] | None:
     """The links from the input to the output in order; None if no gradient passes at all."""
     source, target = graph.inputs[0], graph.outputs[0]
-    edges = _between(local_jacobians(graph, s), source, target)
+    edges = _between(local_jacobians(graph, s), source, target, s)
     if source == target:
         return []
     if not edges:
         return None
-    order = sorted({source, target, *(e.source for e in edges), *(e.target for e in edges)})
+    order = sorted({source, target, *(e.source for e in edges), *(e.target for e in edges)}, key=s.order)
     order.remove(source)
     order.insert(0, source)
     at = {v: k for k, v in enumerate(order)}
@@ -135,13 +139,13 @@ def chain(graph: Graph, s: Setting, algebra: Algebra) -> list[Link] | None:
     return [_link(part, order[low], order[high], at, s, algebra) for part, low, high in zip(grouped, cuts, cuts[1:])]
 
 
-def _between(edges: Sequence[Edge], source: int, target: int) -> list[Edge]:
+def _between(edges: Sequence[Edge], source: int, target: int, s: Setting) -> list[Edge]:
     """The edges on some way from source to target."""
     ahead, back = {source}, {target}
-    for e in sorted(edges, key=lambda e: e.target):
+    for e in sorted(edges, key=lambda e: s.order(e.target)):
         if e.source in ahead:
             ahead.add(e.target)
-    for e in sorted(edges, key=lambda e: -e.target):
+    for e in sorted(edges, key=lambda e: -s.order(e.target)):
         if e.target in back:
             back.add(e.source)
     return [e for e in edges if e.source in ahead and e.target in back]
@@ -164,9 +168,9 @@ def _link(part: list[Edge], low: int, high: int, at: dict[int, int], s: Setting,
             inside += 1
         else:
             simple[pair] = tree
-    tree, certain = eliminate(edges, at[low], at[high], algebra)
+    tree, seconds, certain = eliminate(edges, at[low], at[high], algebra)
     label = " and ".join(dict.fromkeys(f.label for f in (factors[0], factors[-1])))
-    made = as_link(simple, at[low], at[high], tree, s.size(high), s.size(low), label, algebra)
+    made = as_link(simple, at[low], at[high], tree, seconds, s.size(high), s.size(low), label, algebra)
     return Link(made, low, high, factors, certain)
 
 

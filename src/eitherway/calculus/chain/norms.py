@@ -192,4 +192,5 @@ def sums(op: Op, s: Setting) -> list[Edge] | None:
     factor: Factor = operator(
         op.label, m, n, op.name, lambda r: None, pull, push, varying=False, products=0, elements=float(2 * n), calls=3
     )
+    factor.aliases = True
     return [Edge(i, out, factor)]

@@ -90,6 +90,7 @@ def opaque(ops: list[Op], source: int, target: int, s: Setting) -> Factor:
         calls=20.0 + 15.0 * len(ops), push_slower=inf if custom else 3.0,
     )  # fmt: skip
     made.reads = (source, *outside)
+    made.aliases = True
     return made
 
 
@@ -159,7 +160,9 @@ def _touched(op: Op, i: int, out: int, layout: Layout, s: Setting) -> bool:
         return False
     for sample in {0, s.batch - 1}:
         g = torch.zeros(layout.outer, s.batch, layout.inner, dtype=y.dtype, device=y.device)
-        g[:, sample] = 1.0 + torch.arange(layout.inner, dtype=y.dtype, device=y.device).remainder(7)
+        # uneven along every axis: what is the same everywhere passes a softmax or a mean unseen
+        uneven = torch.arange(1.0, layout.size + 1, dtype=y.dtype, device=y.device).mul_(0.6180339).frac_()
+        g[:, sample] = 0.5 + uneven.reshape(layout.outer, layout.inner)
         (back,) = torch.autograd.grad(y, leaf, g.reshape(y.shape), retain_graph=True, allow_unused=True)
         if back is None:
             continue

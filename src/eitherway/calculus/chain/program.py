@@ -149,16 +149,16 @@ class Program:
             assert c.factor is not None
             f, whole = c.factor, how == "pull whole"
             if whole or f.pull is None:
-                return self.add(lambda r: f.whole(r[j], r[i], True), (i, j), fresh=f.structure != "gather")
+                return self.add(lambda r: f.whole(r[j], r[i], True), (i, j), fresh=not f.aliases)
             pull = f.pull
-            return self.add(lambda r: pull(r[j], r[i]), (i, j), fresh=f.structure != "gather")
+            return self.add(lambda r: pull(r[j], r[i]), (i, j), fresh=not f.aliases)
         if how in ("push", "push whole"):
             assert a.factor is not None
             f, whole = a.factor, how == "push whole"
             if whole or f.push is None:
-                return self.add(lambda r: f.whole(r[i], r[j].mT, False).mT, (j, i), fresh=f.structure != "gather")
+                return self.add(lambda r: f.whole(r[i], r[j].mT, False).mT, (j, i), fresh=not f.aliases)
             push = f.push
-            return self.add(lambda r: push(r[i], r[j].mT).mT, (j, i), fresh=f.structure != "gather")
+            return self.add(lambda r: push(r[i], r[j].mT).mT, (j, i), fresh=not f.aliases)
         if how == "pull blocks":
             blocks = c.blocks
             return self.add(lambda r: pull_blocks(r[i], r[j], blocks, self.batched), (i, j), fresh=True)
@@ -243,7 +243,7 @@ class Program:
             assert factor.push is not None
             return factor.push(r[i], unit).mT
 
-        return self.add(call, (i, source), fresh=factor.structure != "gather")
+        return self.add(call, (i, source), fresh=not factor.aliases)
 
     def expand(self, form: Form, i: int) -> tuple[Form, int]:
         """A block-diagonal matrix with its zeros."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import prod
 from typing import Any
 
 import torch
@@ -91,7 +90,7 @@ def elementwise(op: Op, s: Setting) -> list[Edge] | None:
     for i in given:
         plain = s.value(i).shape == shape
         n, label = s.size(out), op.label
-        if plain and len(given) == 1 and (quick := _quick(op, name, i, out, s)) is not None:
+        if (plain or len(given) > 1) and (quick := _quick(op, name, i, out, s)) is not None:
             factor = quick
         else:
             factor = _slope(op, i, out, s)
@@ -108,6 +107,8 @@ def _quick(op: Op, name: str, i: int, out: int, s: Setting) -> Factor | None:
     if name == "relu":
         dtype = s.value(out).dtype
         return diagonal(op.label, n, lambda r: s.rows(r[out], out).gt(0).to(dtype), varying)
+    if name in ("add", "sub", "mul", "div", "true_divide") and "rounding_mode" not in op.kwargs:
+        return _arithmetic(op, name, i, out, s)
     if name in OUT:
         slope = OUT[name]
         return diagonal(op.label, n, lambda r: slope(s.rows(r[out], out)), varying)
@@ -116,23 +117,45 @@ def _quick(op: Op, name: str, i: int, out: int, s: Setting) -> Factor | None:
         return diagonal(op.label, n, lambda r: slope_in(s.rows(r[i], i), **kwargs), varying)
     if name == "neg":
         return scaled(op.label, n, lambda r: -1.0)
-    first, second = argument(op, 0, "self"), argument(op, 1, "other")
-    numeric = isinstance(second, (int, float)) and not isinstance(second, bool)
-    if name in ("mul", "div", "true_divide") and numeric and "rounding_mode" not in op.kwargs:
-        number = float(second) if name == "mul" else 1.0 / float(second) if second else None
-        return None if number is None else scaled(op.label, n, lambda r: number)
-    if name in ("add", "sub"):
-        alpha = float(op.kwargs.get("alpha", 1))
-        sign = -1.0 if name == "sub" else 1.0
-        if type(first) is Ref and first.index == i:
-            return identity(op.label, n)
-        return identity(op.label, n) if sign * alpha == 1 else scaled(op.label, n, lambda r: sign * alpha)
-    if name in ("mul", "div", "true_divide") and type(second) is Ref and "rounding_mode" not in op.kwargs:
-        other = second.index if type(first) is Ref and first.index == i else first.index
-        if other == i or (name != "mul" and other == getattr(first, "index", None)):
-            return None
-        return _constant_scale(op, name, other, out, s)
     return None
+
+
+def _arithmetic(op: Op, name: str, i: int, out: int, s: Setting) -> Factor | None:
+    """Sums, products and quotients of tensors and numbers."""
+    n, label = s.size(out), op.label
+    first, second = argument(op, 0, "self"), argument(op, 1, "other")
+    if first == second:
+        return None
+    mine = type(first) is Ref and first.index == i
+    other = second if mine else first
+    if name in ("add", "sub"):
+        factor = 1.0 if mine else float(op.kwargs.get("alpha", 1)) * (-1.0 if name == "sub" else 1.0)
+        return identity(label, n) if factor == 1 else scaled(label, n, lambda r: factor)
+    if not isinstance(other, Ref):
+        if (
+            isinstance(other, bool)
+            or not isinstance(other, (int, float))
+            or (name != "mul" and (not mine or not other))
+        ):
+            return None
+        number = float(other) if name == "mul" else 1.0 / float(other)
+        return scaled(label, n, lambda r: number)
+    if name == "mul" or mine:
+        if other.index not in s.layouts and not s.value(other).depends:
+            return _constant_scale(op, name, other.index, out, s)
+        j = other.index
+
+        def times(r: Registers) -> Tensor:
+            d = s.rows(r[j].expand(r[out].shape), out)
+            return d if name == "mul" else d.reciprocal()
+
+        return diagonal(label, n, times, bool(s.batch))
+
+    def below(r: Registers) -> Tensor:
+        """y = a / x: dy/dx = -y / x."""
+        return s.rows((r[out] / r[i]).neg_(), out)
+
+    return diagonal(label, n, below, bool(s.batch))
 
 
 def _constant_scale(op: Op, name: str, other: int, out: int, s: Setting) -> Factor:
@@ -279,13 +302,19 @@ def weights(op: Op, s: Setting) -> list[Edge] | None:
     if found is None:
         return None
     i, make, inner, outer = found
-    if not s.clear_of(i, 1):
+    if not s.clear_of(i, 1) or is_sparse(op, s):
         return None
     out, layout = op.outputs[0], s.layouts[i]
     s.set(out, Layout(layout.outer, layout.inner // inner * outer), op)
     blocks = s.size(i) // inner
     shape = f"{outer} x {inner}" + (f", for each of {blocks}" if blocks > 1 else "")
     return [Edge(i, out, matrix(op.label, blocks * outer, blocks * inner, blocks, make, f"linear {shape}"))]
+
+
+def is_sparse(op: Op, s: Setting) -> bool:
+    """Whether a tensor from outside is not an ordinary one."""
+    tensors = [s.value(i).tensor for i in op.inputs]
+    return any(t is not None and t.layout != torch.strided for t in tensors)
 
 
 def _weight(op: Op, s: Setting) -> tuple[int, Callable[[Registers], Tensor], int, int] | None:
@@ -321,54 +350,3 @@ def _weight(op: Op, s: Setting) -> tuple[int, Callable[[Registers], Tensor], int
         if len(shape) == 2:
             return i, lambda r: r[w], shape[1], shape[0]
     return None
-
-
-def matmul(op: Op, s: Setting) -> list[Edge] | None:
-    """A B where x is in one factor or in both; leading axes alike, samples among them."""
-    if op.name not in ("matmul", "bmm", "mm") or len(op.args) != 2:
-        return None
-    a, b = (ref.index for ref in op.args)
-    sa, sb, out = s.value(a).shape, s.value(b).shape, op.outputs[0]
-    so = s.value(out).shape
-    if len(sa) < 2 or len(sb) < 2 or len(sa) > len(so) or len(sb) > len(so):
-        return None
-    for i, shape in ((a, sa), (b, sb)):
-        if i in s.layouts:
-            if shape[:-2] != so[:-2] or not s.clear_of(i, 2) or s.layouts[i].outer != 1:
-                return None
-            s.set(out, Layout(1, s.layouts[i].inner // prod(shape[-2:]) * prod(so[-2:])), op)
-    constant = (a not in s.layouts and len(sa) > 2) or (b not in s.layouts and len(sb) > 2)
-    if constant and s.batch:
-        return None
-    edges = []
-    for i, j, left in ((a, b, True), (b, a, False)):
-        if i in s.layouts:
-            edges.append(Edge(i, out, _times(op, s, i, j, out, left)))
-    return edges
-
-
-def _times(op: Op, s: Setting, i: int, j: int, out: int, left: bool) -> Factor:
-    """The local Jacobian of A B with respect to A (`left`) or B; its content is the other factor."""
-    mine, made, other = s.value(i).shape[-2:], s.value(out).shape[-2:], s.value(j).shape
-    n, m = s.size(i), s.size(out)
-    lead = n // prod(mine)
-    varying = bool(s.batch) and j in s.layouts
-
-    def make(r: Registers) -> Tensor:
-        if len(other) == 2:
-            return r[j]
-        return r[j].reshape(-1, 1, lead, *other[-2:]) if s.batch else r[j].reshape(lead, *other[-2:])
-
-    def pull(t: Tensor, stack: Tensor) -> Tensor:
-        g = stack.reshape(*stack.shape[:-1], lead, *made)
-        back = torch.matmul(g, t.mT) if left else torch.matmul(t.mT, g)
-        return back.flatten(-3)
-
-    def push(t: Tensor, stack: Tensor) -> Tensor:
-        v = stack.reshape(*stack.shape[:-1], lead, *mine)
-        return (torch.matmul(v, t) if left else torch.matmul(t, v)).flatten(-3)
-
-    inner = mine[1] if left else mine[0]
-    return operator(
-        op.label, m, n, "product with a matrix", make, pull, push, varying=varying, products=2.0 * m * inner
-    )
