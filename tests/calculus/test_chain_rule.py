@@ -5,6 +5,8 @@ import math
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
@@ -263,6 +265,67 @@ def test_a_forgotten_transpose_is_found_inside_a_network():
     net, w = network(nn.Linear(4, 5), nn.Tanh()), draw(5, 5)
     table = chain_rule([net, lambda h: Turned.apply(h, w), torch.tanh, torch.sum], draw(2, 4))
     assert [k.operation for k in table.wrong] == ["Turned"]
+
+
+class Lifted(torch.autograd.Function):
+    """A small slope on a large value, one tenth too large."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x**2 + 1e6
+
+    @staticmethod
+    def backward(ctx, *grads):
+        return 2.2 * ctx.saved_tensors[0] * grads[0]
+
+
+def test_a_large_value_does_not_hide_a_wrong_slope():
+    (link,) = chain_rule(lambda x: Lifted.apply(x), draw(4)).wrong
+    assert link.wrong is not None and link.wrong.backward == pytest.approx(1.1 * link.wrong.truth, rel=1e-4)
+
+
+def test_a_function_that_insists_on_its_precision_is_taken_in_it():
+    class Single(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            if x.dtype != torch.float32:
+                raise RuntimeError("float32 only")
+            return 2 * x
+
+        @staticmethod
+        def backward(ctx, *grads):
+            return 2 * grads[0]
+
+    table = chain_rule(lambda x: Single.apply(x).sum(), torch.ones(3))
+    assert table.derivative.tolist() == [2, 2, 2] and "own precision" in str(table) and not table.wrong
+
+
+STEPS = {
+    "tanh": torch.tanh,
+    "softmax": lambda z: z.softmax(-1),
+    "square and add": lambda z: z * z + z,
+    "roll": lambda z: z.roll(1) * 0.5,
+    "outer": lambda z: torch.outer(z, z).sum(0).sin(),
+    "norm": lambda z: z / (1 + z.norm()),
+    "sort": lambda z: z.sort().values,
+    "halves": lambda z: torch.cat([z[3:].exp(), z[:3]]),
+    "product": lambda z: z @ draw(6, 6, seed=5) / 3,
+}
+
+
+@given(st.lists(st.sampled_from(sorted(STEPS)), min_size=1, max_size=6), st.integers(0, 1000))
+@settings(max_examples=25)
+def test_any_chain_has_torchs_derivative_and_agreeing_products(names, seed):
+    def f(x):
+        for name in names:
+            x = STEPS[name](x)
+        return x
+
+    x = draw(6, seed=seed)
+    table = chain_rule(f, x)
+    assert same(table, f, x) and table.autograd < 1e-9 and not table.wrong and not table.dead
+    assert table.links[-1].forward == pytest.approx(table.links[0].backward) == float(table.derivative.norm())
 
 
 def test_a_right_backward_by_hand_is_not_blamed():

@@ -82,7 +82,7 @@ def _norms(axes: Axes, table: ChainRule) -> None:
     axes.tick_params(axis="x", length=0, labelsize=8)
     axes.grid(visible=False, axis="x")
     axes.set_title(f"{table.name} along {L} link{'s' * (L > 1)}")
-    axes.set_ylabel("norm of the product" + (" (estimated)" if table.estimated else ""))
+    axes.set_ylabel("norm of the product" + (" (in part estimated)" if any(table.estimated) else ""))
     axes.legend(loc="upper center", ncols=2)
 
 

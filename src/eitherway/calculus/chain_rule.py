@@ -49,7 +49,7 @@ class ChainRule:
         stretches: where the product vanishes or explodes.
         autograd: largest relative disagreement of the whole product with torch.autograd.
         differences: the same with central differences along random directions.
-        estimated: whether norms come from random directions.
+        estimated: whether norms of the products forwards and backwards come from random directions.
         parameters: norms of the derivative by parameter, where they were asked for.
     """
 
@@ -61,7 +61,7 @@ class ChainRule:
     notes: list[str]
     autograd: float = math.nan
     differences: float = math.nan
-    estimated: bool = False
+    estimated: tuple[bool, bool] = (False, False)
     stretches: list[Stretch] = field(default_factory=list)
     parameters: dict[str, float] = field(default_factory=dict)
     altered: Link | None = None
@@ -241,7 +241,7 @@ def _products(table: ChainRule, program: Program, source: int, output: int, gene
     widest = max(max(k.shape) for k in links)
     u, exact_back = _directions(program.env[output], p, widest, generator)
     v, exact_forth = _directions(program.env[source], q, widest, generator)
-    table.estimated = not (exact_back and exact_forth)
+    table.estimated = (not exact_forth, not exact_back)
     back = pull_through(links, output, u)
     forth = push_through(links, source, v)
     sizes = {i: _norm(t, exact_back) for i, t in back.items()}

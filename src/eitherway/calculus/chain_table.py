@@ -149,8 +149,7 @@ def _last_row(table: ChainRule) -> list[str]:
 
 
 def _sizes(table: ChainRule, forward: float, backward: float) -> list[str]:
-    about = "~" if table.estimated else ""
-    return [f"{about}{s:.3g}" for s in (forward, backward)]
+    return [f"{'~' if about else ''}{s:.3g}" for s, about in zip((forward, backward), table.estimated)]
 
 
 def _spread(link: Link) -> str:

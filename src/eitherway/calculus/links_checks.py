@@ -12,7 +12,7 @@ from eitherway.calculus.links import Link, Wrong
 from eitherway.calculus.links_local import Differentiated, Entries, Nothing, forward_mode
 from eitherway.calculus.links_program import Program
 
-STEPS = (1e-4, 1e-5, 1e-6, 1e-3)
+STEPS = (1e-4, 1e-5, 1e-6, 1e-8, 1e-3)
 """Steps of central differences relative to the size of what is moved; the best of them counts."""
 WRONG = 2e-4
 """Relative disagreement with differences from which on a link is looked into; smooth right ones stay below 1e-7."""
@@ -32,7 +32,7 @@ def check_link(program: Program, link: Link, generator: torch.Generator) -> None
     made = program.env[link.made]
     if not z.numel() or not made.numel():
         return
-    fine = torch.finfo(z.dtype).eps < 1e-10
+    fine = _fine(z)
     if not isinstance(link.local, Differentiated):
         link.autograd = _against_autograd(f, z, link, generator)
         if not link.autograd < (DISAGREE if fine else 1e-3):
@@ -102,7 +102,7 @@ def _against_differences(
         if not all(math.isinf(e) for e in errors):
             break  # else the domain ends nearby: move every entry by its own size only
     link.differences = best(errors)
-    if link.differences >= (WRONG if torch.finfo(z.dtype).eps < 1e-10 else 3e-2):
+    if link.differences >= (WRONG if _fine(z) else 3e-2):
         link.wrong = locate(f, z, link, generator)
         if link.wrong is None:
             link.kink = True
@@ -146,7 +146,7 @@ def locate(f: Callable[[Tensor], Tensor], z: Tensor, link: Link, generator: torc
         move = float(_moves(z).reshape(-1)[k])
         said = _column(local, e, k)
         closest = None
-        for h in STEPS[:3]:
+        for h in STEPS[:4]:
             slope = _slope(f, z, e, h * move).reshape(-1)
             if bool(slope.isfinite().all()):
                 gap = (slope - said).abs()
@@ -187,14 +187,14 @@ def _suspect(f: Callable[[Tensor], Tensor], z: Tensor, link: Link, generator: to
     """The column where a large local Jacobian is wrong, by halving what is moved."""
     q, local, moves = link.local.q, link.local, _moves(z).reshape(-1)
     signs = _draw(z, generator).reshape(-1).sign()
-    u = _draw(local.push(torch.zeros(1, *local.input, dtype=z.dtype))[0], generator)
+    u = _draw(local.push(torch.zeros(1, *local.input, dtype=z.dtype, device=z.device))[0], generator)
     pulled = local.pull(u[None])[0].reshape(-1)
     lo, hi = 0, q
 
     def gap(a: int, b: int) -> float:
         v = torch.zeros(q, dtype=z.dtype, device=z.device)
         v[a:b] = signs[a:b] * moves[a:b]
-        slopes = [(u * _slope(f, z, v.view(z.shape), h)).sum() for h in STEPS[:3]]
+        slopes = [(u * _slope(f, z, v.view(z.shape), h)).sum() for h in STEPS[:4]]
         return min(abs(float(s - (pulled * v).sum())) for s in slopes)
 
     while hi - lo > 1:
@@ -239,7 +239,7 @@ def against(pushed: Tensor, f: Callable[[Tensor], Tensor], z: Tensor, v: Tensor,
     rounding = 4 * torch.finfo(made.dtype).eps * float(made.abs().max()) / h
     gap = max(0.0, float((pushed - slope).abs().max()) - rounding)
     size = max(float(pushed.abs().max()), float(slope.abs().max()))
-    if 0 < size <= rounding:
+    if rounding > (1e-4 if _fine(made) else 3e-2) * size > 0:
         return math.nan
     return gap / size if gap else 0.0
 
@@ -275,6 +275,11 @@ def _slope(f: Callable[[Tensor], Tensor], z: Tensor, v: Tensor, h: float) -> Ten
 
 def _draw(like: Tensor, generator: torch.Generator) -> Tensor:
     return torch.randn(like.shape, generator=generator, dtype=torch.float64).to(like.device, like.dtype)
+
+
+def _fine(x: Tensor) -> bool:
+    """Whether it is double precision: enough for differences to tell small errors."""
+    return torch.finfo(x.dtype).eps < 1e-10
 
 
 def _finite(x: Tensor) -> bool:

@@ -30,7 +30,7 @@ def inputs_of(stages: list[Any], x: Any) -> tuple[Tensor, ...]:
 def captured(stages: list[Any], inputs: tuple[Tensor, ...], x: Any, wrt: str) -> Graph:
     """The run, with what each stage hands on; its last output is C.
 
-    Parameters of a lone module keep their own names; of several, the stage's place stands before them, as in Sequential.
+    Parameters of a lone module keep their names; of several, the stage's place stands before them, as in Sequential.
     """
     if wrt == "input" and len(inputs) == 1 and not inputs[0].is_floating_point():
         as_point(x)

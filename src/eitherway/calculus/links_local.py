@@ -139,7 +139,7 @@ class Entries(Local):
     def orthogonal(self) -> tuple[float, float] | None:
         """The singular values' ends where rows or columns are orthogonal to each other: at most one entry in each."""
         rows, cols = self.places
-        weights = torch.ones(len(rows), dtype=self.dtype) if self.weights is None else self.weights
+        weights = torch.ones(len(rows), dtype=self.dtype, device=self.device) if self.weights is None else self.weights
         for own, size, other, count in ((cols, self.q, rows, self.p), (rows, self.p, cols, self.q)):
             if len(own) and int(torch.bincount(other, minlength=count).max()) > 1:
                 continue
