@@ -43,6 +43,16 @@ def test_a_chain_of_two_scalars_reads_as_in_a_textbook():
     assert float(table.derivative) == pytest.approx(3 * math.cos(2.25), rel=1e-15)
 
 
+def test_no_two_values_have_one_name():
+    def f(x):
+        z1 = x.sin().exp()
+        return z1.sum() + x.sum()
+
+    table = chain_rule(f, draw(3))
+    names = [link.name for link in table.every]
+    assert len(set(names)) == len(names) and "dz1/dz1'" in names
+
+
 def test_a_list_is_a_composition_first_applied_first():
     def G(w):
         return w**2

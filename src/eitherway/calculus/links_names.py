@@ -69,7 +69,7 @@ def value_names(
     give(output, "C" if program.env[output].numel() == 1 else "y")
     for k, index in enumerate(nodes):
         if index not in names:
-            names[index] = f"z{k}"
+            names[index] = f"z{k}" if f"z{k}" not in taken else f"z{k}'"  # the user has a z1 of their own
     return names
 
 
