@@ -240,24 +240,33 @@ def _probe(
 
 
 def _lowest(again, graph, example, places, size, step, base, runs) -> tuple[int, str]:
-    """The smallest size at which the run is still the same, of 1 and one less."""
-    low, why = (size % step or step), ""
-    for other in dict.fromkeys((low, size - step)):
-        if other >= size or other < 1:
-            continue
+    """The smallest size at which the run is still the same: 1, or else found by halving."""
+    why = ""
+
+    def same(other: int) -> bool:
+        nonlocal why
         try:
             moved = _moved(graph, _at(again, example, dict.fromkeys(places, other)), other)
-            for key in {*moved, *(key for run in runs.values() for key in run)}:
-                slope = runs[size + step].get(key, base[key]) - base[key]
-                if moved.get(key, base[key]) - base[key] != slope * ((other - size) // step):
-                    raise _Differs(f"an integer of {graph.ops[key[0]].label} is not affine in the size")
         except _Fails:
-            continue
+            return True  # there the original raises, too
         except _Differs as differs:
-            low, why = other + step, f"at {other} {differs}"
-            if other == size - step:
-                low = size
-    return low, why
+            why = f"at {other} {differs}"
+            return False
+        for key in {*moved, *(key for run in runs.values() for key in run)}:
+            slope = runs[size + step].get(key, base[key]) - base[key]
+            if moved.get(key, base[key]) - base[key] != slope * ((other - size) // step):
+                why = f"at {other} an integer of {graph.ops[key[0]].label} is not affine in the size"
+                return False
+        return True
+
+    good = (size - (size % step or step)) // step  # in steps below the size
+    if good == 0 or same(size - good * step):
+        return size - good * step, ""
+    bad, good = good, 0
+    while bad - good > 1:
+        middle = (bad + good) // 2
+        bad, good = (bad, middle) if same(size - middle * step) else (middle, good)
+    return size - good * step, why
 
 
 class _Fails(Exception):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -94,6 +94,7 @@ def fuse_linear(
     model: nn.Module | Callable[..., Any],
     example: Example,
     *,
+    mode: Literal["eval", "given"] = "eval",
     sizes: Literal["free", "example"] = "free",
     copy: bool = False,
 ) -> Fused:
@@ -104,8 +105,10 @@ def fuse_linear(
     cannot be merged exactly, or would cost more multiplications, stays, with the reason in the report.
 
     Args:
-        model: taken as it is in eval mode; left unchanged.
+        model: left unchanged.
         example: a tensor, a tuple of positional arguments, or a dict of keyword arguments.
+        mode: "eval" fuses the model as it is in eval mode; "given" in the modes its modules have now, so that active
+            dropout and statistics of the batch stay where they are.
         sizes: "free" keeps every size of the inputs that the model itself leaves free (batch, time, image size);
             "example" fixes them all, which is quicker and lets more merge.
         copy: give the fused model parameters of its own. By default untouched ones are the original's, by the same
@@ -120,13 +123,13 @@ def fuse_linear(
     (2, 1)
     """
     args, kwargs = _arguments(example)
-    with _in_eval(model):
+    with _in_eval(model) if mode == "eval" else nullcontext():
         graph = capture(model, *args, kwargs=kwargs)
         found = None
         why = _refusal(graph)
         if not why:
             found = fixed_sizes(graph, 'sizes="example"') if sizes == "example" else _sizes(model, graph)
-    options = {"sizes": sizes, "copy": copy}
+    options = {"mode": mode, "sizes": sizes, "copy": copy}
     best, banned = None, []
     if found is not None:
         best, banned = _checked(graph, found, argument_names(model, args, kwargs), copy)
@@ -134,7 +137,7 @@ def fuse_linear(
     if best is None or found is None:
         constants = Constants(graph, fixed_sizes(graph, why))
         report = describe(graph, depth_of(graph, constants), whole=why)
-        return Fused(_as_it_is(model), report, model, example, options)
+        return Fused(_as_it_is(model, mode), report, model, example, options)
     depth = depth_of(graph, best.writer.constants, find_regions(graph, found, best.writer.constants, frozenset()))
     report = describe(graph, depth, attempt=best, sizes=found, banned=banned)
     return Fused(best.model, report, model, example, options)
@@ -256,26 +259,28 @@ def merged(attempt: _Attempt) -> list[tuple[int, ...]]:
     return [*found, *((op,) for op in attempt.regions.spread)]
 
 
-def _as_it_is(model: Any) -> nn.Module:
-    """The model in eval mode as a module of its own, on the same parameters and buffers."""
-    if not isinstance(model, nn.Module):
-        return _Function(model).eval()
-    tensors = [*model.parameters(), *model.buffers()]
-    try:
-        return copy.deepcopy(model, {id(t): t for t in tensors}).eval()
-    except Exception:  # things that cannot be copied: a lock, an open file
-        return _Function(model).eval()
+def _as_it_is(model: Any, mode: str) -> nn.Module:
+    """The model as a module of its own, on the same parameters and buffers."""
+    if isinstance(model, nn.Module):
+        tensors = [*model.parameters(), *model.buffers()]
+        try:
+            made = copy.deepcopy(model, {id(t): t for t in tensors})
+            return made.eval() if mode == "eval" else made
+        except Exception:  # what cannot be copied, such as a lock or an open file: the model itself is called
+            pass
+    return Unfused(model, mode)
 
 
-class _Function(nn.Module):
-    """A callable as a module; modules inside are put into eval mode for each call."""
+class Unfused(nn.Module):
+    """A callable as a module; modules inside are put into eval mode for each call if `mode` says so."""
 
-    def __init__(self, function: Callable[..., Any]):
+    def __init__(self, function: Callable[..., Any], mode: str):
         super().__init__()
-        self.__dict__["function"] = function
+        self.training = False
+        self.__dict__["function"], self.mode = function, mode
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        with _in_eval(self.__dict__["function"]):
+        with _in_eval(self.__dict__["function"]) if self.mode == "eval" else nullcontext():
             return self.__dict__["function"](*args, **kwargs)
 
 

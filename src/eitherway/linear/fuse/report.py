@@ -195,6 +195,7 @@ def describe(
     for plan in attempt.plans:
         refusals += _refusals(plan)
     refusals += _shared(graph, regions)
+    refusals += _barriers(graph, attempt)
     for ops in banned or ():
         names = tuple(dict.fromkeys(place(graph.ops[i]) for i in ops))
         refusals.append(Refusal(names, "undone: merged, the error was above the bound"))
@@ -271,8 +272,6 @@ def _title(form: Any) -> str:
 def _refusals(plan: Any) -> list[Refusal]:
     found = []
     for one, two, why in plan.apart:
-        if _silent(one) or _silent(two):
-            continue
         found.append(Refusal((_names((one,))[-1], _names((two,))[0]), why))
     for piece in plan.pieces:
         if not piece.merged and isinstance(piece.elements[0], Parallel):
@@ -287,12 +286,6 @@ def _refusals(plan: Any) -> list[Refusal]:
     return found
 
 
-def _silent(element: Element) -> bool:
-    """Whether it only moves elements, or does nothing."""
-    core = element.composite.core if isinstance(element, Leaf) and element.composite is not None else element
-    return core is None or (core is not element and is_identity(core))  # type: ignore[arg-type]
-
-
 def _shared(graph: Graph, regions: Any) -> list[Refusal]:
     """Layers whose output several operations read, one of them affine."""
     found = []
@@ -304,6 +297,31 @@ def _shared(graph: Graph, regions: Any) -> list[Refusal]:
             text = f"its output is read by {', '.join(others)}, too"
             found.append(Refusal((place(leaf.ops[-1]), place(graph.ops[affine[0]])), text))
     return found
+
+
+def _barriers(graph: Graph, attempt: Any) -> list[Refusal]:
+    """Operations between affine ones that are not affine, each kind once."""
+    regions = attempt.regions
+    told = {op.index for op, _ in regions.refusals}
+    made = {leaf.out for leaf in regions.written.values()} | {region.out for region in regions.regions}
+    found: dict[str, list[str]] = {}
+    for op in regions.kept:
+        if op.index in regions.covered or op.index in told or op.index in regions.written:
+            continue
+        if not any(i in made for i in op.inputs):
+            continue
+        moving = [i for i in op.inputs if i not in attempt.writer.constants]
+        name = op.name.removesuffix("_")
+        if op.random:
+            why = f"{name} is random"
+        elif name in ("add", "sub") and len(moving) > 1:
+            why = "what is added up comes from different places"
+        elif len(set(moving)) > 1 or len(moving) > 1:
+            why = f"{name} joins values that all follow the input"
+        else:
+            why = f"{name} is not linear"
+        found.setdefault(why, []).append(place(op))
+    return [Refusal(tuple(dict.fromkeys(places)), why) for why, places in found.items()]
 
 
 def _size_lines(graph: Graph, sizes: Sizes) -> list[str]:
@@ -327,7 +345,8 @@ def _blocks(graph: Graph, attempt: Any, pieces: list[Piece]) -> tuple[list[Block
     before, after, seen = [], [], set()
     for op in attempt.regions.kept:
         leaf = written.get(op.index)
-        kind = "weights" if leaf is not None and leaf.weighted else "affine" if leaf is not None else "other"
+        affine = leaf is not None or (op.name in ("add", "sub") and op.index in attempt.regions.covered)
+        kind = "weights" if leaf is not None and leaf.weighted else "affine" if affine else "other"
         label = f"{op.module}  {op.name}" if op.module else op.name
         group = groups.get(op.index, -1)
         before.append(Block(label, kind, group))

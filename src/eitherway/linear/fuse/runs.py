@@ -140,12 +140,10 @@ class Planner:
             if isinstance(element, Parallel) and not element.plans:
                 self._prepare(element)
         table: dict[tuple[int, int], Composite | None] = {}
-        why: dict[tuple[int, int], str] = {}
         for j in range(n):
             table[j, j] = series[j].composite
             for i in range(j - 1, -1, -1):
                 found: Composite | None = None
-                reason = ""
                 for cut in dict.fromkeys((j - 1, i)):  # (all but the last) with the last, the first with the rest
                     left, right = table[i, cut], table[cut + 1, j]
                     if left is not None and right is not None:
@@ -153,10 +151,7 @@ class Planner:
                         if isinstance(both, Composite):
                             found = both
                             break
-                        reason = reason or both
                 table[i, j] = found
-                if i == j - 1 and found is None and reason:
-                    why[i, j] = reason
         best: list[tuple[float, int, list[Piece]]] = [(0.0, 0, [])]
         for j in range(1, n + 1):
             choices = []
@@ -168,24 +163,33 @@ class Planner:
             best.append(min(choices, key=lambda choice: choice[0]))
         cost, work, pieces = best[n]
         whole = table[0, n - 1] if n else Composite()
-        return Plan(pieces, cost, work, whole, self._apart(series, pieces, table, why))
+        return Plan(pieces, cost, work, whole, self._apart(series, pieces))
 
-    def _apart(self, series, pieces, table, why) -> list[tuple[Element, Element, str]]:
-        """For each cut between two pieces the reason."""
-        found, at = [], 0
-        for piece, following in itertools.pairwise(pieces):
-            at += len(piece.elements)
-            one, two = series[at - 1], series[at]
-            if key((*piece.elements, *following.elements)) in self.banned:
-                reason = "undone: merged, the error was above the bound"
-            elif (at - 1, at) in why:
-                reason = why[at - 1, at]
-            elif table[at - 1, at] is not None:
-                both, apart = table[at - 1, at].work, own_cost(one)[1] + own_cost(two)[1]
-                reason = f"one layer would need {both:,} multiplications, two need {apart:,}"
-            else:
-                reason = "no single layer stands for both"
-            found.append((one, two, reason))
+    def _apart(self, series: Sequence[Element], pieces: list[Piece]) -> list[tuple[Element, Element, str]]:
+        """For each two neighbours that stay apart, but for what only moves elements between them, the reason."""
+        found = []
+        owner = {id(element): n for n, piece in enumerate(pieces) for element in piece.elements}
+        telling = [i for i, element in enumerate(series) if not silent(element)]
+        for i, j in itertools.pairwise(telling):
+            one, two = series[i], series[j]
+            if owner[id(one)] == owner[id(two)]:
+                continue
+            both: Composite | str | None = one.composite
+            for element in series[i + 1 : j + 1]:
+                if isinstance(both, Composite):
+                    both = (
+                        "no single layer stands for both"
+                        if element.composite is None
+                        else compose(both, element.composite)
+                    )
+            if isinstance(both, Composite):
+                apart = own_cost(one)[1] + own_cost(two)[1]
+                together = (*pieces[owner[id(one)]].elements, *pieces[owner[id(two)]].elements)
+                if key(together) in self.banned:
+                    both = "undone: merged, the error was above the bound"
+                else:
+                    both = f"one layer would need {both.work:,} multiplications, two need {apart:,}"
+            found.append((one, two, both or "no single layer stands for both"))
         return found
 
     def _piece(self, series: Sequence[Element], i: int, j: int, form: Composite | None) -> tuple[Piece | None, float]:
@@ -237,6 +241,13 @@ class Planner:
             parallel.why = both
         else:
             parallel.composite = Composite((), both, (), inside or parallel.numel, parallel.numel)
+
+
+def silent(element: Element) -> bool:
+    """Whether it only moves elements, or does nothing."""
+    if not isinstance(element, Leaf) or element.composite is None:
+        return False
+    return element.composite.core is None or is_identity(element.composite.core)
 
 
 def own_cost(element: Element) -> tuple[float, int]:
