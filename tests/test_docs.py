@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -37,3 +38,18 @@ def test_every_python_block_of_the_readme_runs_after_the_ones_before_it(tmp_path
     done = subprocess.run([sys.executable, "-W", "error", "-c", program], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert len(blocks) >= 5 and (tmp_path / "run.db").exists()
+
+
+RUN = ["chain-rule.md", "fusing.md", "gradient-check.md", "jacobian.md"]
+
+
+@pytest.mark.parametrize("name", RUN)
+def test_every_python_block_of_these_pages_runs_after_the_ones_before_it(name, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "docs" / "pictures").mkdir(parents=True)
+    blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs" / name).read_text(encoding="utf-8"), re.M | re.S)
+    names: dict = {"__name__": name}
+    with torch.random.fork_rng(devices=[]):
+        for block in blocks:
+            exec(compile(block, name, "exec"), names)
+    assert blocks

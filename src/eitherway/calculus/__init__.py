@@ -1,4 +1,40 @@
-"""Derivatives: Jacobians, the chain rule made visible, and derivatives estimated from values alone.
+"""Derivatives: Jacobians, the chain rule made visible, gradient checks, and derivatives estimated from values alone.
 
-Nothing here knows what a method or a run is, and nothing here imports linear maps.
+Each folder is one of these; `accept` stands at the door of all of them, and `cost` prices ways to a Jacobian. Nothing
+here knows what a method or a run is, and nothing here imports linear maps. Nothing is imported until it is used.
 """
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from eitherway.calculus.differences import Estimate as Estimate
+    from eitherway.calculus.differences import estimate as estimate
+    from eitherway.calculus.gradient_check import GradientCheck as GradientCheck
+    from eitherway.calculus.jacobian import JacobianOperator as JacobianOperator
+    from eitherway.calculus.jacobian import JacobianPlan as JacobianPlan
+    from eitherway.calculus.jacobian import JacobianWarning as JacobianWarning
+
+_WHERE = {
+    "estimate": "eitherway.calculus.differences",
+    "Estimate": "eitherway.calculus.differences",
+    "GradientCheck": "eitherway.calculus.gradient_check",
+    "JacobianOperator": "eitherway.calculus.jacobian",
+    "JacobianPlan": "eitherway.calculus.jacobian",
+    "JacobianWarning": "eitherway.calculus.jacobian",
+}
+
+__all__ = [*_WHERE]  # pyright: ignore[reportUnsupportedDunderAll] - the doors themselves are at the top: ew.jacobian
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name at its first use, and keep it (PEP 562)."""
+    if name not in _WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has {', '.join(__all__)}")
+    found = getattr(import_module(_WHERE[name]), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

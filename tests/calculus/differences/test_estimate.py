@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from eitherway.base.errors import ModelError
-from eitherway.calculus.estimate import estimate
+from eitherway.calculus.differences.estimate import estimate
 
 
 def within(found, truth, bars=1.0):

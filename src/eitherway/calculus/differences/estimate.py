@@ -11,10 +11,10 @@ import numpy as np
 
 from eitherway.base.errors import ModelError, nearest
 from eitherway.base.keys import Key
-from eitherway.calculus.differences import Slopes, differentiate
-from eitherway.calculus.noise import measure_noise
-from eitherway.calculus.smoothed import antithetic, spsa
-from eitherway.calculus.values import Values, entry
+from eitherway.calculus.differences.ladder import Slopes, differentiate
+from eitherway.calculus.differences.noise import measure_noise
+from eitherway.calculus.differences.smoothed import antithetic, spsa
+from eitherway.calculus.differences.values import Values, entry
 
 Method = Literal["central", "forward", "spsa", "antithetic"]
 

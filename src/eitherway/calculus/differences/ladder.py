@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from eitherway.calculus.noise import Evaluate
+from eitherway.calculus.differences.noise import Evaluate
 
 RUNG = 2
 """Neighbouring steps differ by this power of two: 4 apart, each exact in binary arithmetic."""

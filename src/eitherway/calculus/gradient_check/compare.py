@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from eitherway.base.keys import Key
-from eitherway.calculus.differences import Slopes, differentiate
-from eitherway.calculus.gradients import Autograd, Given
-from eitherway.calculus.leaves import Leaves
-from eitherway.calculus.noise import measure_noise
-from eitherway.calculus.values import entry
+from eitherway.calculus.differences.ladder import Slopes, differentiate
+from eitherway.calculus.differences.noise import measure_noise
+from eitherway.calculus.differences.values import entry
+from eitherway.calculus.gradient_check.gradients import Autograd, Given
+from eitherway.calculus.gradient_check.leaves import Leaves
 
 OUTPUTS = 32
 """Outputs that are each looked at; of more, three random mixtures are."""

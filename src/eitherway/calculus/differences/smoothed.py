@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from eitherway.calculus.noise import Evaluate
+from eitherway.calculus.differences.noise import Evaluate
 
 
 @dataclass

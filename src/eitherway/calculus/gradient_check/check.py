@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from eitherway.base.errors import ModelError, nearest
 from eitherway.base.keys import Key
 from eitherway.calculus.accept import name_of
-from eitherway.calculus.compare import Compare
-from eitherway.calculus.gradient_report import Blame, Checked, GradientCheck
-from eitherway.calculus.gradients import Autograd, Given, plain_function
-from eitherway.calculus.leaves import Leaves
+from eitherway.calculus.gradient_check.compare import Compare
+from eitherway.calculus.gradient_check.gradients import Autograd, Given, plain_function
+from eitherway.calculus.gradient_check.leaves import Leaves
+from eitherway.calculus.gradient_check.report import Blame, Checked, GradientCheck
 
 Precision = Literal["double", "given"]
 
@@ -313,7 +313,7 @@ class _Check:
             self.problems.append(f"{text}: many small errors")
 
     def _output(self, i: int) -> str:
-        from eitherway.calculus.values import entry
+        from eitherway.calculus.differences.values import entry
 
         return entry("y", i, tuple(self.y.shape))
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from eitherway.calculus.leaves import Leaves
+from eitherway.calculus.gradient_check.leaves import Leaves
 
 
 class Autograd:

