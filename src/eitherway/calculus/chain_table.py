@@ -73,8 +73,8 @@ def product_lines(table: ChainRule) -> list[str]:
     pad = " " * len(table.name)
     lines = [f"{table.name} = {names}"] if names != table.name else []
     if numbers:
-        equal = f" = {total}" if numbers != total else ""
-        lines.append(f"{pad if lines else table.name} = {numbers}{equal}")
+        lone = len(table.every) == 1
+        lines.append(f"{pad if lines else table.name} = {total if lone else f'{numbers} = {total}'}")
     else:
         lines.append(f"{pad if lines else table.name} = {shapes}")
     return lines
@@ -207,7 +207,7 @@ def verdict(table: ChainRule) -> list[str]:
         lines.append(f"{'vanishing' if stretch.vanishes else 'exploding'}: {stretch.text}")
     if table.links and table.right:
         agree = f"autograd agrees to {_error(table.autograd)}, differences to {_error(table.differences)}"
-        lines.append(f"checked: {len(table.every)} factors; {agree} (relative)")
+        lines.append(f"checked: {len(table.every)} factor{'s' * (len(table.every) > 1)}; {agree} (relative)")
     return [*lines, *(f"note: {note}" for note in table.notes), *_parameter_lines(table)]
 
 
