@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from eitherway.calculus.chain_rule import ChainRule as ChainRule
     from eitherway.calculus.differences import Estimate as Estimate
     from eitherway.calculus.differences import estimate as estimate
     from eitherway.calculus.gradient_check import GradientCheck as GradientCheck
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from eitherway.calculus.jacobian import JacobianWarning as JacobianWarning
 
 _WHERE = {
+    "ChainRule": "eitherway.calculus.chain_rule",
     "estimate": "eitherway.calculus.differences",
     "Estimate": "eitherway.calculus.differences",
     "GradientCheck": "eitherway.calculus.gradient_check",
