@@ -204,3 +204,26 @@ def test_what_no_chain_can_be_made_of_is_said(g):
         planned(lambda x: torch.fft.rfft(x).abs(), x)
     with pytest.raises(ModelError, match="turns .* into .*, and a chain is multiplied in one dtype"):
         planned(lambda x: x.float(), x)
+
+
+def test_what_the_input_decides_is_decided_at_each_call(g):
+    def f(x):
+        return x.gather(-1, x.argsort(-1)) * x.amax(-1, keepdim=True)
+
+    x, other = normal(g, 3, 4), normal(g, 3, 4)
+    chain = planned(f, x, batched=True)
+    assert torch.equal(chain(other), planned(f, other, batched=True)(other))
+
+
+def test_running_statistics_stay_as_they_are(g):
+    net, x = nn.Sequential(nn.BatchNorm1d(4), nn.Tanh()).double(), normal(g, 5, 4)
+    before = {name: buffer.clone() for name, buffer in net.named_buffers()}
+    chain = planned(net, x)
+    assert chain(x).shape == (20, 20)
+    chain.operator(x).dense()
+    assert all(torch.equal(buffer, before[name]) for name, buffer in net.named_buffers())
+
+
+def test_a_training_norm_mixes_samples_and_is_refused_for_a_batch(g):
+    with pytest.raises(ModelError, match="mixes the samples of a batch"):
+        planned(nn.BatchNorm1d(4).double(), normal(g, 5, 4), batched=True)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from eitherway.calculus.chain.algebra import Algebra, Form, Tree
 from eitherway.calculus.chain.factors import CALL, Factor, Kind
-from eitherway.calculus.chain.program import applied
+from eitherway.calculus.chain.program import through
 from eitherway.calculus.cost import GEMM, TOUCH
 
 LARGEST = 14
@@ -108,20 +108,29 @@ class Bench:
         return seconds
 
     def contract(self, edges: Edges, entry: int, leave: int) -> Edges:
-        """Without the vertices that have one way in and one way out, between diagonals or at an identity."""
+        """Without the vertices that cost nothing, or next to nothing, whatever happens around them."""
         while True:
             for vertex in inside(edges, entry, leave):
-                before = [tree.form for (_, v), tree in edges.items() if v == vertex]
-                after = [tree.form for (v, _), tree in edges.items() if v == vertex]
-                if len(before) != 1 or len(after) != 1:
-                    continue
-                one, other = before[0], after[0]
-                alike = one.kind == other.kind == Kind.DIAGONAL and one.varying == other.varying
-                if alike or Kind.IDENTITY in (one.kind, other.kind) or self.algebra.composes(other, one):
+                if self._light(edges, vertex):
                     edges = self.step(edges, vertex)[1]
                     break
             else:
                 return edges
+
+    def _light(self, edges: Edges, vertex: int) -> bool:
+        """One way in or one way out, and all that meets are gathers, identities, or diagonals alike; no new sums."""
+        before, after = neighbours(edges)[vertex]
+        if len(before) != 1 and len(after) != 1:
+            return False
+        for u, entering in before:
+            for w, leaving in after:
+                one, other = entering.form, leaving.form
+                alike = one.kind == other.kind == Kind.DIAGONAL and one.varying == other.varying
+                alike = alike and len(before) == len(after) == 1
+                free = alike or Kind.IDENTITY in (one.kind, other.kind) or self.algebra.composes(other, one)
+                if not free or (u, w) in edges:
+                    return False
+        return True
 
 
 def neighbours(edges: Edges) -> dict[int, Around]:
@@ -194,42 +203,48 @@ def as_link(
     """
     if tree.form.kind in (Kind.IDENTITY, Kind.DIAGONAL):
         return tree
-    order = sorted(edges, key=lambda pair: (pair[0], pair[1]))
-    factors = [edges[pair].factor for pair in order]
-    if any(factor is None for factor in factors):
+    bench = Bench(algebra)
+    edges = bench.contract(edges, entry, leave)
+    if len(edges) == 1:
         return tree
-    parts = [factor for factor in factors if factor is not None]
+    order = sorted(edges, key=lambda pair: (pair[0], pair[1]))
+    parts = tuple(edges[pair] for pair in order)
     batched = algebra.batched
+    forth_order = sorted(range(len(order)), key=lambda k: order[k][0])
+    back_order = sorted(range(len(order)), key=lambda k: order[k][1], reverse=True)
 
-    def through(contents: Any, stack: Tensor, back: bool) -> Tensor:
+    def go(contents: Any, stack: Tensor, back: bool) -> Tensor:
         held: dict[int, Tensor] = {leave if back else entry: stack}
-        places = sorted(range(len(order)), key=lambda k: order[k][1 if back else 0], reverse=back)
-        for k in places:
-            come, go = order[k][::-1] if back else order[k]
+        for k in back_order if back else forth_order:
+            come, to = order[k][::-1] if back else order[k]
             if come in held:
-                moved = applied(parts[k], contents[k], held[come], back, batched)
-                held[go] = held[go] + moved if go in held else moved
+                moved = through(parts[k], contents[k], held[come], back, batched)
+                held[to] = held[to] + moved if to in held else moved
         return held[entry if back else leave]
 
     def spent(k: int, back: bool) -> tuple[float, float]:
         """(for each vector of each sample, for each call)."""
-        way = parts[k].pull_seconds if back else parts[k].push_seconds
-        if parts[k].kind == Kind.OPERATOR:
-            return way(1) - way(0), way(0)
-        if parts[k].kind == Kind.MATRIX:
-            return GEMM * parts[k].m * parts[k].n / parts[k].blocks, CALL
-        return 2 * TOUCH * parts[k].m, CALL
+        form = parts[k].form
+        add = 3 * TOUCH * (form.n if back else form.m)
+        if form.kind == Kind.OPERATOR:
+            assert form.factor is not None
+            way = form.factor.pull_seconds if back else form.factor.push_seconds
+            return way(1) - way(0) + add, way(0) + CALL
+        if form.kind == Kind.MATRIX:
+            return GEMM * form.m * form.n / form.blocks + add, 2 * CALL
+        if form.kind == Kind.DIAGONAL:
+            return 2 * TOUCH * form.m + add, 2 * CALL
+        return add, CALL
 
-    pulls, pushes = [spent(k, True) for k in range(len(parts))], [spent(k, False) for k in range(len(parts))]
-    each, fixed = sum(p[0] for p in pulls), sum(p[1] for p in pulls)
-    pushed = sum(p[0] for p in pushes)
+    pulls, pushes = ([spent(k, back) for k in range(len(parts))] for back in (True, False))
+    each, fixed, pushed = sum(p[0] for p in pulls), sum(p[1] for p in pulls), sum(p[0] for p in pushes)
     block = Factor(
         Kind.OPERATOR, m, n, label, f"block of {len(parts)}", lambda r: None,
-        varying=any(part.varying for part in parts) and batched,
-        pull=lambda contents, stack: through(contents, stack, True),
-        push=lambda contents, stack: through(contents, stack, False),
+        varying=any(part.form.varying for part in parts) and batched,
+        pull=lambda contents, stack: go(contents, stack, True),
+        push=lambda contents, stack: go(contents, stack, False),
         products=each / GEMM, calls=fixed / CALL, push_slower=pushed / each if each else 1.0,
     )  # fmt: skip
-    block.parts = tuple(parts)
+    block.parts, block.aliases = parts, True
     form = Form(Kind.OPERATOR, m, n, 1, block.varying, factor=block, dense=(seconds, tree.form), tree=tree)
     return Tree(form, factor=block)

@@ -11,7 +11,7 @@ from torch.utils import _pytree as pytree
 
 from eitherway.base.errors import ModelError
 from eitherway.calculus.chain.factors import Registers
-from eitherway.calculus.chain.layout import Setting
+from eitherway.calculus.chain.layout import Setting, harmless
 from eitherway.calculus.chain.program import Program
 from eitherway.graph import Graph, Op, Ref
 from eitherway.graph.graph import substitute
@@ -61,7 +61,7 @@ def _call(op: Op) -> Callable[[Registers], Any]:
     target: Callable[..., Any] = op.functional or op.target
     if not op.mutates and not op.custom and getattr(op.target, "_overloadname", "") in ("default", "int", "Tensor"):
         target = QUICK.get(op.name, target)
-    args, kwargs = op.args, op.kwargs
+    args, kwargs = harmless(op), op.kwargs
     flat = all(not isinstance(a, (list, tuple, dict)) or _free(a) for a in (*args, *kwargs.values()))
     if not flat or any(type(a) is Ref for a in kwargs.values()):
         return lambda r: target(*substitute(list(args), r.__getitem__), **substitute(kwargs, r.__getitem__))
@@ -103,6 +103,19 @@ def _guard(graph: Graph, op: Op, call: Callable[[Registers], Any]) -> Callable[[
             )
 
     return check
+
+
+def contents(s: Setting) -> list[Any]:
+    """All values of the captured run, made again when a rule must look at them."""
+    if s.content is None:
+        source = s.graph.values[s.graph.inputs[0]]
+        registers: Registers = [value.tensor if value.kind != "result" else None for value in s.values]
+        program = Program(registers, source.index, bool(s.batch))
+        run_steps(s.graph, program, s)
+        assert source.tensor is not None
+        with torch.no_grad():
+            s.content = program.compile(range(len(registers)))(source.tensor)
+    return s.content
 
 
 def holds_batch(graph: Graph, s: Setting) -> Op | None:

@@ -40,7 +40,7 @@ class Setting:
         self.graph = graph
         self.batch = 0 if batch == 1 else batch
         self.layouts: dict[int, Layout] = {}
-        self.content: dict[int, Tensor] | None = None
+        self.content: list[Any] | None = None
         self.values: list[Value] = list(graph.values)
         self.extras: dict[int, list[tuple[int, Callable[[list[Any]], Any], tuple[int, ...]]]] = {}
         self.rank: dict[int, float] = {}
@@ -202,20 +202,9 @@ class Setting:
             found.sort(key=lambda layout: abs(_axis_of(layout, shape) - own))
         return found
 
-    def contents(self) -> dict[int, Tensor]:
-        """All values of the captured run, made again when a rule must look at them."""
-        if self.content is None:
-            from eitherway.graph import Replay
-
-            with torch.no_grad():
-                source = self.graph.values[self.graph.inputs[0]].tensor
-                assert source is not None
-                self.content = Replay(self.graph)(source, keep=True)
-        return self.content
-
     def arguments(self, op: Op, lookup: Any) -> tuple[list[Any], dict[str, Any]]:
         """The arguments of an operation with `lookup(index)` for each tensor."""
-        return substitute(list(op.args), lookup), substitute(op.kwargs, lookup)
+        return substitute(list(harmless(op)), lookup), substitute(op.kwargs, lookup)
 
 
 def _axis_of(layout: Layout, shape: Sequence[int]) -> int:
@@ -225,6 +214,12 @@ def _axis_of(layout: Layout, shape: Sequence[int]) -> int:
         if before > layout.outer:
             return i
     return len(shape)
+
+
+def harmless(op: Op) -> tuple[Any, ...]:
+    """The arguments of an operation, without the running statistics that a norm in training would write into."""
+    training = (op.name == "batch_norm" and op.args[5]) or (op.name == "instance_norm" and op.args[5])
+    return (*op.args[:3], None, None, *op.args[5:]) if training else op.args
 
 
 def mixes(op: Op) -> ModelError:

@@ -13,6 +13,7 @@ from torch.utils import _pytree as pytree
 
 from eitherway.base.errors import ModelError
 from eitherway.calculus.chain.factors import Factor, Registers, operator
+from eitherway.calculus.chain.forward import contents
 from eitherway.calculus.chain.layout import Layout, Setting, mixes
 from eitherway.calculus.chain.rules import Edge
 from eitherway.graph import Op
@@ -150,7 +151,7 @@ def _refuse_mixing(op: Op, i: int, out: int, layout: Layout, s: Setting) -> None
 
 def _touched(op: Op, i: int, out: int, layout: Layout, s: Setting) -> bool:
     """Whether pulling back from one sample alone reaches another."""
-    values = s.contents()
+    values = contents(s)
     with torch.enable_grad():
         leaf = values[i].detach().requires_grad_()
         args, kwargs = s.arguments(op, lambda j: leaf.view_as(leaf) if j == i else values[j])

@@ -12,7 +12,7 @@ from torch.utils import _pytree as pytree
 from eitherway.base.errors import ModelError
 from eitherway.calculus.chain.algebra import Algebra, Tree
 from eitherway.calculus.chain.factors import Kind
-from eitherway.calculus.chain.program import applied, pull_blocks
+from eitherway.calculus.chain.program import through
 
 
 def operands(plan: Tree, links: Sequence[Tree], algebra: Algebra) -> list[Tree]:
@@ -113,18 +113,8 @@ class ChainOperator:
             return stack.new_zeros(*stack.shape[:-1], self.shape[-2])
         pairs = list(zip(self._parts, self._contents))
         for part, content in reversed(pairs) if back else pairs:
-            stack = self._applied(part, content, stack, back)
+            stack = through(part, content, stack, back, self._batched)
         return stack
-
-    def _applied(self, part: Tree, content: Any, stack: Tensor, back: bool) -> Tensor:
-        if part.factor is not None:
-            return applied(part.factor, content, stack, back, self._batched)
-        if part.form.kind == Kind.DIAGONAL:
-            return stack * content
-        matrix = content if back else content.mT
-        if part.form.blocks > 1:
-            return pull_blocks(stack, matrix, part.form.blocks, self._batched)
-        return torch.matmul(stack, matrix)
 
     def dense(self) -> Tensor:
         """All of it, multiplied out: of the shape of the operator."""

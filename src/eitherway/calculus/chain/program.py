@@ -99,7 +99,7 @@ class Program:
         found = self.leaves.get(id(factor))
         if found is None:
             if factor.parts:
-                places = tuple(self.content(part) for part in factor.parts)
+                places = tuple(self.tree(part) for part in factor.parts)
                 found = self.add(lambda r: tuple(r[i] for i in places), places)
             else:
                 found = self.add(factor.make, factor.reads)
@@ -305,6 +305,18 @@ def pull_blocks(rows: Tensor, blocked: Tensor, blocks: int, batched: bool) -> Te
     if batched:
         blocked = blocked.reshape(-1, blocks, m, n)
     return torch.matmul(cut.transpose(-2, -3), blocked).transpose(-2, -3).flatten(-2)
+
+
+def through(tree: Tree, content: Any, stack: Tensor, back: bool, batched: bool) -> Tensor:
+    """`applied` for a product that has been carried out, too."""
+    if tree.factor is not None:
+        return applied(tree.factor, content, stack, back, batched)
+    if tree.form.kind == Kind.DIAGONAL:
+        return stack * content
+    matrix = content if back else content.mT
+    if tree.form.blocks > 1:
+        return pull_blocks(stack, matrix, tree.form.blocks, batched)
+    return torch.matmul(stack, matrix)
 
 
 def applied(factor: Factor, content: Any, stack: Tensor, back: bool, batched: bool) -> Tensor:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from eitherway.calculus.chain.factors import Factor, Registers, diagonal, gather, identity, matrix, operator, scaled
+from eitherway.calculus.chain.forward import contents
 from eitherway.calculus.chain.layout import Layout, Setting
 from eitherway.graph import Op, Ref
 
@@ -258,8 +259,11 @@ def moves(op: Op, s: Setting) -> list[Edge] | None:
     if op.name not in MOVES:
         return None
     given = list(dict.fromkeys(i for i in op.inputs if i in s.layouts))
-    if any(_is_index(op, i) for i in given):
-        return None
+    live = [
+        i for i in op.inputs if i not in s.layouts and s.value(i).depends and not s.value(i).dtype.is_floating_point
+    ]
+    if live or any(_is_index(op, i) for i in given):
+        return None  # what goes where is known at each run only
     edges: list[Edge] = []
     for i in given:
 
@@ -268,7 +272,7 @@ def moves(op: Op, s: Setting) -> list[Edge] | None:
             if j == i:
                 return s.codes(i)
             if not value.dtype.is_floating_point:
-                return value.tensor if value.tensor is not None else s.contents()[j]
+                return value.tensor if value.tensor is not None else contents(s)[j]
             return torch.zeros(value.shape, dtype=torch.float64, device=value.device)
 
         args, kwargs = s.arguments(op, lookup)
