@@ -33,9 +33,10 @@ def what_is_wrong(J: Tensor, seen: Probe, sizes: Sizes, graph: Graph | None = No
         across = torch.bmm(seen.w.view(sizes.batch, 1, -1), J).flatten()
     else:
         along, across = _product(J, seen.u), _product(J.t(), seen.w)
-    if agree(across, seen.across, size, eps=eps):
+    largest = float(seen.y.abs().max()) if seen.y.numel() else 0.0
+    if agree(across, seen.across, size, eps=eps, least=largest):
         return ""
-    if seen.along is not None and agree(along, seen.along, size, eps=eps):
+    if seen.along is not None and agree(along, seen.along, size, eps=eps, least=largest):
         return ""
     return "its products with random vectors are neither torch's vjp nor its jvp"
 
@@ -43,10 +44,11 @@ def what_is_wrong(J: Tensor, seen: Probe, sizes: Sizes, graph: Graph | None = No
 def operator_is_wrong(J: Any, seen: Probe, graph: Graph | None) -> str:
     """What is wrong with the products of an operator, both of which must be right; "" if nothing."""
     size, eps = max(J.shape), _coarsest(graph, seen.u.dtype)
-    if not agree(J.T @ seen.w, seen.across, size, eps=eps):
+    largest = float(seen.y.abs().max()) if seen.y.numel() else 0.0
+    if not agree(J.T @ seen.w, seen.across, size, eps=eps, least=largest):
         return "its product with a random covector is not torch's vjp"
     along = J @ seen.u
-    if seen.along is not None and not agree(along, seen.along, size, eps=eps):
+    if seen.along is not None and not agree(along, seen.along, size, eps=eps, least=largest):
         return "its product with a random vector is not torch's jvp"
     ours, theirs = (along * seen.w).sum()[None], (seen.across * seen.u).sum()[None]
     scale = float((along * seen.w).abs().sum())
@@ -94,6 +96,26 @@ def must_repeat(f: Callable[..., Any], y: Tensor, again: Tensor, x: Tensor | Non
     raise ModelError(
         f"two calls of {name_of(f)} at one point returned two values{place}, so it has no Jacobian; it draws numbers "
         "of its own or remembers earlier calls: call .eval() on the model, fix its generator, or reset its state inside"
+    )
+
+
+def must_not_remember(f: Callable[..., Any], graph: Graph | None, x: Tensor, seen: Probe) -> None:
+    """Refuses a function that depends on x when it is called first and no more when it is called again.
+
+    Raises:
+        ModelError: if the captured run has a derivative and later calls have none.
+    """
+    if graph is None or graph.opaque or bool(seen.across.any()) or not graph.values[graph.outputs[0]].differentiable:
+        return
+    if bool(probe(function_of(graph), x, forwards=False).across.any()):
+        raise ModelError(remembers(f))
+
+
+def remembers(f: Callable[..., Any]) -> str:
+    """What is said of a function that keeps its first answer."""
+    return (
+        f"{name_of(f)} depends on x when it is called first and no more afterwards: it keeps an answer, a state of its "
+        "own; reset it inside, or take it out"
     )
 
 

@@ -16,6 +16,7 @@ from eitherway.calculus.jacobian.check import Probe, probe, warn
 from eitherway.calculus.jacobian.choose import Choice, Mode, Sizes, choose, reverse
 from eitherway.calculus.jacobian.first_call import (
     culprit,
+    must_not_remember,
     must_repeat,
     operator_is_wrong,
     suspects,
@@ -53,7 +54,8 @@ class JacobianPlan:
             raise ModelError(
                 f"form={form!r} is of the whole Jacobian, in which a batch is block diagonal: use batched=False"
             )
-        self.f, self.asked, self.form, self.batched, self.memory, self.race = f, mode, form, batched, memory, race
+        self.f, self.form, self.batched, self.memory, self.race = f, form, batched, memory, race
+        self.asked: Mode = mode
         self.remarks: list[str] = []
         self.way: Any = None
         self.choice: Choice | None = None
@@ -159,6 +161,7 @@ class JacobianPlan:
         try:
             seen = probe(self._run, x, forwards=ours)
             must_repeat(self.f, self.y, seen.y, x)
+            must_not_remember(self.f, self.graph, x, seen)
             J, failed = self._tried(x)
         except ModelError:
             raise
@@ -187,6 +190,7 @@ class JacobianPlan:
         """The same for products: both of a chain's must be torch's."""
         seen = probe(self._run, x)
         must_repeat(self.f, self.y, seen.y, x)
+        must_not_remember(self.f, self.graph, x, seen)
         wrong = operator_is_wrong(self._operator(x), seen, self.graph) if self.way is not None else ""
         if wrong:
             found = culprit(self.graph, x, "chain")

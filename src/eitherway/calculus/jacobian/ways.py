@@ -13,7 +13,8 @@ from eitherway.calculus.cost import Cost
 from eitherway.graph import Graph
 
 Function = Callable[[Tensor], Tensor]
-_warnings_of_vmap = getattr(torch._C._functorch, "_set_vmap_fallback_warning_enabled", lambda on: None)
+_functorch = getattr(torch._C, "_functorch", None)
+_warnings_of_vmap = getattr(_functorch, "_set_vmap_fallback_warning_enabled", lambda on: None)
 
 
 class Quiet:
