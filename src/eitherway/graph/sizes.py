@@ -175,7 +175,7 @@ def _explore(
         return Dimension((place,), size, 0, 0, "it is empty"), {}, {}
     reason = ""
     for places in _together(example, place, known):
-        for step in dict.fromkeys((1, 8, 32, size)):
+        for step in dict.fromkeys((1, 2, 4, 8, 16, 32, size)):
             if step > 1 and size % step:
                 continue
             try:

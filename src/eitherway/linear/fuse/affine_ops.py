@@ -77,6 +77,8 @@ def read(op: Op, graph: Graph, constants: Constants) -> Reading | str | None:
     if reader is not None:
         found = reader({**given, "outputs": op.outputs}, graph, constants)
         if isinstance(found, Reading) and isinstance(found.form, Diagonal) and found.kind == "form":
+            if not all(t is None or bool(t.isfinite().all()) for t in (found.form.scale, found.form.shift)):
+                return None  # infinities mask; they do not multiply out
             same = graph.values[found.data].shape == output.shape
             return found if same else Reading("other", found.data)
         return found

@@ -2,121 +2,22 @@
 
 from __future__ import annotations
 
-import inspect
 import operator
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
-from eitherway.base.errors import ModelError
 from eitherway.graph import Graph, Op, Ref
 from eitherway.graph.sizes import Expression, Sizes
+from eitherway.linear.fuse.calls import CALLS, METHODS, NN, Called, Rebuilt, check_alike, check_same, check_sizes
 from eitherway.linear.fuse.constants import DOUBLED, Constants
 from eitherway.linear.fuse.dense import Flattening
 from eitherway.linear.fuse.merges import Dense, Diagonal, Form, Kernel, Transposed, ZeroPad, is_identity
 from eitherway.linear.fuse.norms import bare
 from eitherway.linear.fuse.regions import Regions
 from eitherway.linear.fuse.runs import Leaf, Parallel, Piece, Plan, pieces_of
-
-_DIRECT = (
-    "linear", "relu", "sigmoid", "tanh", "gelu", "silu", "elu", "selu", "celu", "mish", "softplus",
-    "leaky_relu", "hardtanh", "relu6", "hardswish", "hardsigmoid", "softmax", "log_softmax", "layer_norm",
-    "group_norm", "batch_norm", "conv1d", "conv2d", "conv3d", "max_pool1d", "max_pool2d", "max_pool3d",
-    "avg_pool1d", "avg_pool2d", "avg_pool3d", "adaptive_avg_pool1d", "adaptive_avg_pool2d",
-    "adaptive_avg_pool3d", "add", "mul", "sub", "div", "matmul", "bmm", "mm", "addmm", "flatten", "permute",
-    "transpose", "cat", "mean", "sum", "exp", "sqrt", "rsqrt", "pow", "abs", "square", "unsqueeze", "squeeze",
-    "neg", "scaled_dot_product_attention",
-)  # fmt: skip
-"""Operations whose own call in torch takes the same arguments, without the dispatch of `torch.ops`."""
-_NN: Any = torch._C._nn  # type: ignore[attr-defined]
-_CALLS: dict[str, Callable[..., Any]] = {}
-for _name in _DIRECT:
-    _found = getattr(torch, _name, None) or getattr(_NN, _name, None)
-    if type(_found) is not type(torch.relu):  # a function written in Python: take the one below it
-        _found = getattr(_NN, _name, None)
-    if _found is not None:
-        _CALLS[_name] = _found
-_METHODS = {"view": "reshape", "_unsafe_view": "reshape", "reshape": "reshape"}
-
-
-def check_sizes(x: Tensor, rank: int, fixed: tuple[tuple[int, int], ...], ranges: Any, name: str) -> None:
-    """Raises unless an input has the sizes that the fused model is right for.
-
-    Args:
-        fixed: axes and their sizes.
-        ranges: (axis, low, size, step) of free axes that do not take every size.
-
-    Raises:
-        ModelError: naming the axis.
-    """
-    shape = x.shape
-    if len(shape) != rank:
-        raise ModelError(
-            f"the fused model was made for {name} with {rank} axes and got shape {list(shape)}; "
-            "fuse the original again with such an example"
-        )
-    for axis, size in fixed:
-        if shape[axis] != size:
-            raise ModelError(
-                f"the fused model was made for {name} of size {size} along axis {axis} and got shape {list(shape)}; "
-                "fuse the original again with such an example (report.sizes says why this size is fixed)"
-            )
-    for axis, low, size, step in ranges:
-        if shape[axis] < low or (shape[axis] - size) % step:
-            raise ModelError(
-                f"the fused model is right for {name} of size {size} along axis {axis}, at least {low} in steps of "
-                f"{step}, and got shape {list(shape)}; fuse the original again with such an example"
-            )
-
-
-def check_same(given: Any, expected: Any, name: str) -> None:
-    """Raises unless an argument that is no tensor is the example's.
-
-    Raises:
-        ModelError: naming the argument.
-    """
-    if given is not expected and given != expected:
-        raise ModelError(
-            f"the fused model was made with {name}={expected!r} and got {given!r}; fuse the original again with it"
-        )
-
-
-def check_alike(one: int, other: int, names: str) -> None:
-    """Raises unless two sizes that belong together are equal.
-
-    Raises:
-        ModelError: naming both.
-    """
-    if one != other:
-        raise ModelError(f"the fused model needs equal sizes of {names} and got {one} and {other}")
-
-
-class Rebuilt(nn.Module):
-    """Puts what a model returns into the container it comes in."""
-
-    def __init__(self, spec: Any):
-        super().__init__()
-        self.spec = spec
-
-    def forward(self, *leaves: Any) -> Any:
-        return pytree.tree_unflatten(leaves, self.spec)
-
-
-class Called(nn.Module):
-    """A hand-written function as it is."""
-
-    def __init__(self, function: Callable[..., Any], name: str):
-        super().__init__()
-        self.function, self.name = function, name
-
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        return self.function(*args, **kwargs)
-
-    def extra_repr(self) -> str:
-        return self.name
 
 
 class Writer:
@@ -298,10 +199,10 @@ class Writer:
         target = op.functional or op.target
         if op.custom or not isinstance(target, torch._ops.OpOverload):
             node = self._module(Called(target, op.name), args, kwargs)
-        elif name in _METHODS:
-            node = self.fx.call_method(_METHODS[name], args, kwargs)
+        elif name in METHODS:
+            node = self.fx.call_method(METHODS[name], args, kwargs)
         else:
-            node = self.fx.call_function(_CALLS.get(name, target), args, kwargs)
+            node = self.fx.call_function(CALLS.get(name, target), args, kwargs)
         self._outputs(op, node, out)
 
     def _outputs(self, op: Op, node: fx.Node, out: int | None) -> None:
@@ -418,7 +319,7 @@ class Writer:
                 args += (form.stride, form.padding, form.output_padding, form.groups, form.dilation)
             case ZeroPad():
                 pads = [side for amount in reversed(form.amounts) for side in (amount, amount)]
-                call, args = _NN.pad, (node, pads)
+                call, args = NN.pad, (node, pads)
             case Diagonal():
                 scale, shift = held(form.scale, "scale"), held(form.shift, "shift")
                 if scale is not None and shift is not None:
@@ -466,16 +367,3 @@ def _free_name(name: str, taken: dict[str, Any]) -> str:
     while name in taken:
         name += "_"
     return name
-
-
-def argument_names(f: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[str]:
-    """What the arguments are called where f is written; x, x1, x2... where that cannot be told."""
-    forward = f.forward if isinstance(f, nn.Module) else f
-    try:
-        parameters = list(inspect.signature(forward).parameters.values())
-    except (TypeError, ValueError):
-        parameters = []
-    positional = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    names = positional[: len(args)]
-    names += [f"x{i}" if i else "x" for i in range(len(names), len(args))]
-    return [*names, *kwargs]

@@ -16,10 +16,11 @@ from eitherway.base.errors import ModelError
 from eitherway.graph import Graph, Ref, capture
 from eitherway.graph.capture import owners
 from eitherway.graph.sizes import Sizes, fixed_sizes, generalise, lightly
+from eitherway.linear.fuse.calls import argument_names
 from eitherway.linear.fuse.constants import Constants
 from eitherway.linear.fuse.dense import Flattening
 from eitherway.linear.fuse.depth import Depth, depth_of
-from eitherway.linear.fuse.emit import Writer, argument_names
+from eitherway.linear.fuse.emit import Writer
 from eitherway.linear.fuse.regions import Regions, find_regions
 from eitherway.linear.fuse.report import Report, describe
 from eitherway.linear.fuse.runs import Plan, Planner, key, pieces_of
