@@ -193,10 +193,12 @@ class AtenLevel(TorchDispatchMode):
     def run(cls, graph: Graph, replay: Replay) -> Graph:
         """The graph's operations taken apart, on the inputs it was captured with."""
         tape, env, inputs = Tape("aten"), {}, []
+        # batch norm in training writes into its running statistics and does not say so
+        quietly = {i for op in graph.ops if "batch_norm" in op.name or "instance_norm" in op.name for i in op.inputs}
         for value in graph.values:
             if value.kind != "result" and value.tensor is not None:
                 tensor = value.tensor
-                if value.index in graph.written:
+                if value.index in graph.written or (value.index in quietly and value.kind == "buffer"):
                     tensor = tensor.detach().clone()
                 env[value.index] = tensor
                 if value.kind == "input":
