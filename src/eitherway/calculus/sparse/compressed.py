@@ -18,6 +18,7 @@ from eitherway.calculus.sparse.passes import WAYS, Way, fastest
 from eitherway.calculus.sparse.plan import Part, Plan, plan
 from eitherway.calculus.sparse.work import Work, work
 from eitherway.graph import Graph
+from eitherway.graph.capture import owners
 
 UNASKED = 1 << 30
 """Bytes that products may take where nobody set a budget."""
@@ -79,11 +80,7 @@ class Compressed:
         self._zeros = followed.zeros
         self._input, self._output = x.shape, graph.values[graph.outputs[0]]
         self._inputs_written = any(i in graph.written for i in graph.inputs)
-        self._state = [
-            value.tensor
-            for value in (graph.values[i] for i in graph.written)
-            if value.kind != "input" and value.tensor is not None
-        ]
+        self._state = _written(f, graph)
         self._work: Work = work(graph)
         self.plan: Plan = plan(followed)
         self._seeds: dict[Any, Tensor] = {}
@@ -301,6 +298,15 @@ class Compressed:
         if self._zeros:
             lines.append(f"Holds while the zeros of {', '.join(one.name for one in self._zeros)} stay zeros.")
         return "\n".join(lines)
+
+
+def _written(f: Callable[..., Any], graph: Graph) -> list[Tensor]:
+    """What a call changes besides its input: tensors the run wrote into, and buffers of modules that train."""
+    found = [graph.values[i] for i in graph.written]
+    tensors = [value.tensor for value in found if value.kind != "input" and value.tensor is not None]
+    for _, owner in owners(f):
+        tensors += [b for part in owner.modules() if part.training for b in part.buffers(recurse=False)]
+    return list({id(tensor): tensor for tensor in tensors}.values())
 
 
 class _KeptState:

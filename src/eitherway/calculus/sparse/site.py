@@ -18,6 +18,10 @@ Answer = Tensor | None | Sequence[Tensor | None]
 """Set numbers of each output, of its shape or one that expands to it; None where all are empty."""
 
 
+LONGEST = 4_000_000
+"""Pairs (place, earlier place) of a scan that are followed one by one; a longer one counts as dense along its axis."""
+
+
 class Unsure(Exception):
     """A rule does not cover these arguments: the operation is taken apart, or counts as dense."""
 
@@ -151,6 +155,16 @@ class Site:
         for d in sorted(axes) if keep else ():
             united = united.unsqueeze(d)
         return united
+
+    def up_to(self, ids: Tensor) -> Tensor:
+        """Along the last axis the union of all up to each place."""
+        length = ids.shape[-1]
+        if ids.numel() * length > 2 * LONGEST:
+            return self.over(ids, -1).expand(ids.shape)
+        lines = ids.reshape(-1, length)
+        last, first = np.tril_indices(length)
+        groups = np.arange(len(lines))[:, None] * length + last[None]
+        return self.unite(groups, lines[:, torch.from_numpy(first)], lines.numel()).reshape(ids.shape)
 
     def rows(self, rows: Tensor) -> Tensor:
         """(m, k) -> (m,): the union of each row."""

@@ -12,8 +12,8 @@ from eitherway.calculus.sparse.site import Answer, Operand, Site, Unsure
 
 
 @rule(
-    "linalg_cholesky_ex", "cholesky", "cholesky_inverse", "linalg_inv_ex", "inverse", "_linalg_det", "_linalg_slogdet",
-    "_linalg_eigh", "linalg_eig", "linalg_eigvals", "_linalg_eigvals", "_linalg_svd", "linalg_qr", "linalg_lu",
+    "cholesky_inverse", "linalg_inv_ex", "inverse", "_linalg_det", "_linalg_slogdet",
+    "_linalg_eigh", "linalg_eig", "linalg_eigvals", "_linalg_eigvals", "_linalg_svd", "linalg_lu",
     "linalg_lu_factor_ex", "lu_unpack", "linalg_matrix_exp", "linalg_pinv", "linalg_householder_product", "geqrf",
     "linalg_ldl_factor_ex", "linalg_lstsq", "_linalg_check_errors",
 )  # fmt: skip
@@ -28,6 +28,42 @@ def of_matrices(site: Site) -> Answer:
     whole = site.join(*parts)
     assert whole is not None
     return [whole.reshape((*whole.shape, *[1] * (len(v.shape) - batch))).expand(v.shape) for v in site.outputs]
+
+
+@rule("linalg_cholesky_ex", "cholesky")
+def cholesky(site: Site) -> Answer:
+    """Row i of the factor up to column j comes from the leading j x j block and row i as far as there."""
+    ids = site.operand("self").numbers()
+    both = site.join(ids, ids.mT)  # autograd's derivative is symmetric, whichever triangle is read
+    assert both is not None
+    rows = site.up_to(both)  # (..., n, n)
+    leading = site.up_to(rows.mT).diagonal(dim1=-2, dim2=-1)  # of column j, the rows up to j
+    lower = site.join(leading[..., None, :].expand(ids.shape), rows)
+    assert lower is not None
+    found = lower.tril().mT if site["upper"] else lower.tril()
+    return [found, *[None] * (len(site.outputs) - 1)]
+
+
+@rule("linalg_qr")
+def orthogonalised(site: Site) -> Answer:
+    """Column j of Q comes from the columns up to j, the last of a square Q from those before it; R has zeros below its
+    diagonal."""
+    ids = site.operand("A").numbers()
+    columns = site.over(ids, -2, keep=False)  # (..., n)
+    some = min(ids.shape[-2:])
+    first = site.up_to(columns)[..., :some]
+    if 1 < ids.shape[-2] == some:
+        first = torch.cat([first[..., :-1], first[..., -2:-1]], -1)
+    q, r = site.outputs[0].shape, site.outputs[1].shape
+    of_q = None
+    if len(q) > 1:
+        wide = torch.cat([first, first[..., -1:].expand(*first.shape[:-1], q[-1] - some)], -1)
+        of_q = wide[..., None, :].expand(q)
+    of_r = site.join(first[..., :, None].expand(*first.shape, r[-1]), columns[..., None, :])
+    assert of_r is not None
+    if r[-2] > some:
+        of_r = torch.cat([of_r, of_r.new_zeros(*of_r.shape[:-2], r[-2] - some, r[-1])], -2)
+    return [of_q, of_r.triu()]
 
 
 @rule("_linalg_solve_ex", "linalg_solve_triangular", "cholesky_solve", "triangular_solve", "linalg_lu_solve")

@@ -71,7 +71,7 @@ def trilinear(site: Site) -> Answer:
 
 
 def _sides(site: Site) -> tuple[Operand, Operand]:
-    for names in (("mat1", "mat2"), ("batch1", "batch2"), ("self", "mat2"), ("self", "vec"), ("mat", "vec")):
+    for names in (("mat1", "mat2"), ("batch1", "batch2"), ("mat", "vec"), ("self", "mat2"), ("self", "vec")):
         one, other = (site[name] for name in names)
         if isinstance(one, Operand) and isinstance(other, Operand):
             return one, other

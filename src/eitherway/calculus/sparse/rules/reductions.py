@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from eitherway.calculus.sparse.rules.table import rule
 from eitherway.calculus.sparse.site import Answer, Site
-
-LONGEST = 4_000_000
-"""Pairs (output, earlier input) of a scan that are followed one by one; a longer one counts as dense along its axis."""
 
 
 @rule(
@@ -45,16 +41,7 @@ def scanned(site: Site) -> Answer:
     ids = site.operand("self").numbers()
     if ids.dim() == 0 or ids.numel() == 0:
         return [ids] * len(site.outputs)
-    lines = ids.movedim(site["dim"], -1)
-    length = lines.shape[-1]
-    if ids.numel() * length > 2 * LONGEST:
-        united = site.over(ids, site["dim"]).expand(ids.shape)
-    else:
-        flat = lines.reshape(-1, length)
-        last, first = np.tril_indices(length)
-        groups = np.arange(len(flat))[:, None] * length + last[None]
-        united = site.unite(groups, flat[:, torch.from_numpy(first)], flat.numel())
-        united = united.reshape(lines.shape).movedim(-1, site["dim"])
+    united = site.up_to(ids.movedim(site["dim"], -1)).movedim(-1, site["dim"])
     return [united] * len(site.outputs)
 
 
