@@ -178,3 +178,44 @@ def test_each_layer_alone_has_the_jacobian_of_reverse_mode(name, batched):
     x = normal(g, 3, 6)
     chain = prepare(capture(net, x), batched=batched, memory=None)
     assert torch.allclose(chain(x), truth(net, x, batched), rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("network", JACOBIANS, ids=lambda network: network.name)
+def test_single_precision_is_right_to_its_rounding(network):
+    module, x = network.make(generator(network.name))
+    x = x[:2]
+    short = prepare(capture(module, x), batched=True, memory=None)(x)
+    module, x = module.double(), x.double()
+    assert worst(short.double(), prepare(capture(module, x), batched=True, memory=None)(x)) < 1e-5
+
+
+class Recurrent(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.into, self.over = nn.Linear(3, 4), nn.Linear(4, 4)
+
+    def forward(self, x):
+        h = torch.zeros(len(x), 4, dtype=x.dtype)
+        for t in range(x.shape[1]):
+            h = torch.tanh(self.into(x[:, t]) + self.over(h))
+        return h
+
+
+def test_a_block_too_large_to_search_is_right_and_says_so():
+    g = generator("recurrent")
+    net, x = seeded(Recurrent, g).double(), normal(g, 2, 12, 3)
+    chain = prepare(capture(net, x), batched=True, memory=None)
+    assert not chain.optimal
+    assert "heuristic" in chain.explain()
+    assert torch.allclose(chain(x), truth(net, x, True), rtol=1e-12, atol=1e-14)
+
+
+def test_tokens_stay_apart_until_something_mixes_them():
+    """An MLP on each of T tokens is planned in blocks: the work grows with T, not with its square."""
+    g = generator("tokens")
+    net = seeded(lambda: nn.Sequential(nn.Linear(8, 16), nn.GELU(), nn.Linear(16, 8), nn.LayerNorm(8)), g).double()
+    x = normal(g, 2, 16, 8)
+    chain = prepare(capture(net, x), batched=True, memory=None)
+    assert chain.plan is not None
+    assert chain.plan.form.blocks == 16
+    assert torch.allclose(chain(x), truth(net, x, True), rtol=1e-12, atol=1e-14)

@@ -82,10 +82,6 @@ class Bench:
             self.alive += (a, c)
         return found
 
-    def price(self, edges: Edges, vertex: int) -> float:
-        """The seconds that eliminating a vertex takes."""
-        return self.meet(edges, neighbours(edges)[vertex], None)
-
     def step(self, edges: Edges, vertex: int) -> tuple[float, Edges]:
         """Without one vertex: the seconds that takes, and what is left."""
         left = {pair: tree for pair, tree in edges.items() if vertex not in pair}
@@ -109,17 +105,18 @@ class Bench:
 
     def contract(self, edges: Edges, entry: int, leave: int) -> Edges:
         """Without the vertices that cost nothing, or next to nothing, whatever happens around them."""
-        while True:
+        changed = True
+        while changed:
+            changed, around = False, neighbours(edges)
             for vertex in inside(edges, entry, leave):
-                if self._light(edges, vertex):
+                if self._light(edges, around[vertex]):
                     edges = self.step(edges, vertex)[1]
-                    break
-            else:
-                return edges
+                    changed, around = True, neighbours(edges)
+        return edges
 
-    def _light(self, edges: Edges, vertex: int) -> bool:
+    def _light(self, edges: Edges, around: Around) -> bool:
         """One way in or one way out, and all that meets are gathers, identities, or diagonals alike; no new sums."""
-        before, after = neighbours(edges)[vertex]
+        before, after = around
         if len(before) != 1 and len(after) != 1:
             return False
         for u, entering in before:
@@ -176,7 +173,8 @@ def heuristic(edges: Edges, inner: Sequence[int], bench: Bench) -> tuple[float, 
     options = [_in_order(edges, inner, bench), _in_order(edges, inner[::-1], bench)]
     left, state, seconds = list(inner), edges, 0.0
     while left:
-        vertex = min(left, key=lambda v: bench.price(state, v))
+        around = neighbours(state)
+        vertex = min((bench.meet(state, around[v], None), v) for v in left)[1]
         more, state = bench.step(state, vertex)
         seconds += more
         left.remove(vertex)
