@@ -166,9 +166,7 @@ class JacobianPlan:
         except ModelError:
             raise
         except (RuntimeError, NotImplementedError, IndexError) as error:
-            raise ModelError(
-                f"{name_of(self.f)} cannot be differentiated at this point{self._writes()}: {error}"
-            ) from error
+            raise self._cannot(error) from error
         wrong = failed or what_is_wrong(J, seen, self.sizes, self.graph)
         if wrong:
             if self.batched:
@@ -188,10 +186,15 @@ class JacobianPlan:
 
     def _check_operator(self, x: Tensor) -> None:
         """The same for products: both of a chain's must be torch's."""
-        seen = probe(self._run, x)
-        must_repeat(self.f, self.y, seen.y, x)
-        must_not_remember(self.f, self.graph, x, seen)
-        wrong = operator_is_wrong(self._operator(x), seen, self.graph) if self.way is not None else ""
+        try:
+            seen = probe(self._run, x)
+            must_repeat(self.f, self.y, seen.y, x)
+            must_not_remember(self.f, self.graph, x, seen)
+            wrong = operator_is_wrong(self._operator(x), seen, self.graph) if self.way is not None else ""
+        except ModelError:
+            raise
+        except (RuntimeError, NotImplementedError, IndexError) as error:
+            raise self._cannot(error) from error
         if wrong:
             found = culprit(self.graph, x, "chain")
             named = f"; the first operation where it goes wrong is {found.label}" if found else ""
@@ -200,6 +203,9 @@ class JacobianPlan:
             warn(text)
             self.way = None
         self._say_doubts(x, seen)
+
+    def _cannot(self, error: Exception) -> ModelError:
+        return ModelError(f"{name_of(self.f)} cannot be differentiated at this point{self._writes()}: {error}")
 
     def _say_doubts(self, x: Tensor, seen: Probe) -> None:
         doubts = suspects(self._run, self.graph, x, seen)
@@ -349,9 +355,7 @@ class JacobianPlan:
         if self.choice is not None:
             for name, cost in sorted(self.choice.predicted.items(), key=lambda item: item[1].seconds):
                 took = f", took {1e3 * self.choice.timed[name]:.3g} ms" if name in self.choice.timed else ""
-                lines.append(
-                    f"  {name}: predicted {cost.products:.3g} multiply-adds, {as_text(cost.peak)} at most{took}"
-                )
+                lines.append(f"  {name}: predicted {1e3 * cost.seconds:.3g} ms, {as_text(cost.peak)} at most{took}")
             lines += [f"  {name}: not open, {why}" for name, why in self.choice.refused.items()]
         inner = getattr(self.way, "compressed", self.way)
         if hasattr(inner, "explain"):
