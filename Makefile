@@ -17,7 +17,7 @@ help:
 	@echo "make test-all  all tests, the slow ones too"
 	@echo "make lint      format, style, types, floors"
 	@echo "make format    put the format and the imports in order"
-	@echo "make bench     the rivals beside us, into benchmarks/results/ (half an hour)"
+	@echo "make bench     the rivals beside us, into benchmarks/results/ (an hour)"
 
 demo:
 	$(call with,rl) exec "$$python" -m eitherway ride $(ARGS)
@@ -43,4 +43,7 @@ bench:
 	"$$python" -m benchmarks.journal --publish && \
 	"$$python" -m benchmarks.startup --publish && \
 	"$$python" -m benchmarks.bicycle --processes 2 --publish && \
-	exec "$$python" -m benchmarks.bicycle_speed --publish
+	"$$python" -m benchmarks.bicycle_speed --publish && \
+	"$$python" -m benchmarks.jacobian --publish && \
+	"$$python" -m benchmarks.sparse --publish && \
+	exec "$$python" -m benchmarks.fusing --compile --publish
