@@ -158,6 +158,15 @@ def test_halves_find_the_first_of_several():
     assert first_wrong(graph, lambda part: False) is None
 
 
+def test_where_ways_meet_the_one_that_is_wrong_is_found():
+    graph = capture(lambda x: torch.stack([x.sin().exp().tanh(), x.cos(), x * 2, x.sigmoid()]).sum(0), X)
+    names = [op.name for op in graph.ops]
+    for name in ("sin", "exp", "tanh", "cos", "mul", "sigmoid", "stack", "sum"):
+        index = names.index(name)
+        found = first_wrong(graph, lambda part, index=index: index in part.needed)
+        assert found is not None and found.name == name
+
+
 def test_a_graph_runs_as_a_function():
     graph = capture(NET, X)
     assert torch.allclose(function_of(graph)(2 * X), NET(2 * X))

@@ -91,6 +91,50 @@ def test_an_operator_says_what_it_expected():
         J @ torch.ones(3, dtype=torch.float64)
 
 
+class Once(torch.autograd.Function):
+    """Right, without a forward rule and without a second derivative."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return x**2
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, *grads: Tensor) -> Tensor:
+        return 2 * ctx.saved_tensors[0] * grads[0]
+
+
+class Twice(torch.autograd.Function):
+    """Right, without a forward rule."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return x**2
+
+    @staticmethod
+    def backward(ctx, *grads: Tensor) -> Tensor:
+        return 2 * ctx.saved_tensors[0] * grads[0]
+
+
+@pytest.mark.parametrize("mode", ("auto", "reverse"))
+def test_without_a_forward_rule_vectors_are_pushed_by_pulling_twice(mode):
+    x = normal(generator("pulling"), 3, 2)
+    J = jacobian(lambda x: Twice.apply(x.sin()).sum(0), x, form="operator", mode=mode)  # type: ignore[union-attr]
+    expected = torch.autograd.functional.jacobian(lambda x: (x.sin() ** 2).sum(0), x).reshape(2, 6)
+    v = normal(generator("v"), 6)
+    assert torch.allclose(J @ v, expected @ v) and torch.allclose(J.dense(), expected)
+
+
+def test_without_a_second_derivative_either_that_is_said():
+    x = normal(generator("once"), 3)
+    J = operator_of(lambda x: Once.apply(x), x)
+    assert torch.allclose(J.T @ torch.ones_like(x), 2 * x)
+    with pytest.raises(ModelError, match="needs an operation's forward rule or its second derivative"):
+        J @ torch.ones_like(x)
+
+
 def test_single_precision_stays_single():
     net = seeded(lambda: nn.Linear(4, 3), generator("single"))
     J = operator_of(net, normal(generator("single"), 4).float())

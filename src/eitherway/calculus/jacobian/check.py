@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from eitherway.base.errors import ModelError
 from eitherway.graph import Graph, Op, Replay
 
 Function = Callable[[Tensor], Tensor]
@@ -145,6 +144,8 @@ def values_disagree(derivative: float, seen: Probe) -> bool:
 def first_wrong(graph: Graph, wrong: Callable[[Graph], bool]) -> Op | None:
     """The first operation up to which a derivative goes wrong: the graph is cut after each that matters, by halves.
 
+    Where ways in parallel meet, halves may find the meeting; then what leads to it is searched again.
+
     Args:
         wrong: judges the graph that ends at a value.
     """
@@ -152,20 +153,27 @@ def first_wrong(graph: Graph, wrong: Callable[[Graph], bool]) -> Op | None:
     steps = [op for op in steps if any(graph.values[i].depends for i in op.inputs)]
     if not steps or graph.opaque:
         return None
-    low, high = 0, len(steps) - 1
-    while low < high:
-        middle = (low + high) // 2
-        if _judged(graph, steps[middle], wrong):
-            high = middle
-        else:
-            low = middle + 1
-    return steps[low] if _judged(graph, steps[low], wrong) else None
+    while True:
+        low, high = 0, len(steps) - 1
+        while low < high:
+            middle = (low + high) // 2
+            if _judged(graph, steps[middle], wrong):
+                high = middle
+            else:
+                low = middle + 1
+        found = steps[low]
+        before = [op for op in steps[:low] if set(op.outputs) & set(found.inputs)]
+        earlier = next((op for op in before if _judged(graph, op, wrong)), None)
+        if earlier is None:
+            return found if _judged(graph, found, wrong) else None
+        leading = ending_at(graph, earlier).needed
+        steps = [op for op in steps if op.index in leading]
 
 
 def _judged(graph: Graph, op: Op, wrong: Callable[[Graph], bool]) -> bool:
     try:
         return wrong(ending_at(graph, op))
-    except (ModelError, RuntimeError):
+    except Exception:  # whatever a broken planner does with a part of the run; the whole has been judged
         return False
 
 

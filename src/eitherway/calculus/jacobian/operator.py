@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.func import jvp, vjp
+from torch.autograd import forward_ad
 
 from eitherway.base.errors import ModelError
 
@@ -65,18 +65,51 @@ class JacobianOperator:
 
 def operator_of(f: Callable[[Tensor], Tensor], x: Tensor) -> JacobianOperator:
     """The Jacobian of f at x, (p, q) flattened, as products; f runs once for all pull-backs and once for each push."""
-    x = x.detach().clone()  # the caller may write into his own
-    with torch.no_grad():
-        y, back = vjp(f, x)[:2]
+    leaf = x.detach().clone().requires_grad_()  # the caller may write into his own
+    with torch.enable_grad():
+        y = f(leaf)
 
     def push(v: Tensor) -> Tensor:
-        with torch.no_grad():
-            return jvp(f, (x,), (v.reshape(x.shape),))[1].reshape(-1)
+        v = v.reshape(x.shape)
+        try:
+            with torch.no_grad(), forward_ad.dual_level():
+                moved = forward_ad.unpack_dual(f(forward_ad.make_dual(leaf.detach(), v))).tangent
+        except (RuntimeError, NotImplementedError):  # an operation without a forward rule
+            moved = _pushed_by_pulling(f, leaf, v)
+        return y.new_zeros(y.numel()) if moved is None else moved.reshape(-1)
 
     def pull(u: Tensor) -> Tensor:
-        with torch.no_grad():
-            return back(u.reshape(y.shape))[0].reshape(-1)
+        found = None
+        if y.requires_grad:
+            (found,) = torch.autograd.grad(y, leaf, u.reshape(y.shape), retain_graph=True, allow_unused=True)
+        return leaf.new_zeros(leaf.numel()) if found is None else found.reshape(-1)
 
     made = JacobianOperator(push, pull, (y.numel(), x.numel()))
     made.dtype, made.device = x.dtype, x.device  # type: ignore[attr-defined]
     return made
+
+
+def _pushed_by_pulling(f: Callable[[Tensor], Tensor], leaf: Tensor, v: Tensor) -> Tensor:
+    """J v without forward mode: u -> J^T u is linear, and its pull-back is J.
+
+    Source: J. Townsend 2017, "A new trick for calculating Jacobian vector products".
+
+    Raises:
+        ModelError: if an operation has no second derivative either.
+    """
+    with torch.enable_grad():
+        y = f(leaf)
+        u = torch.zeros_like(y, requires_grad=True)
+        if not y.requires_grad:
+            return torch.zeros_like(y)
+        try:
+            (pulled,) = torch.autograd.grad(y, leaf, u, create_graph=True, materialize_grads=True)
+            if not pulled.requires_grad:
+                return torch.zeros_like(y)
+            (pushed,) = torch.autograd.grad(pulled, u, v, materialize_grads=True)
+        except RuntimeError as error:
+            raise ModelError(
+                f"J @ v needs an operation's forward rule or its second derivative, and it has neither ({error}); "
+                "J.T @ u works, and so does form='dense'"
+            ) from error
+    return pushed.detach()
