@@ -123,7 +123,7 @@ class Bench:
             for w, leaving in after:
                 one, other = entering.form, leaving.form
                 alike = one.kind == other.kind == Kind.DIAGONAL and one.varying == other.varying
-                alike = alike and len(before) == len(after) == 1
+                alike = alike and one.scalar == other.scalar and len(before) == len(after) == 1
                 free = alike or Kind.IDENTITY in (one.kind, other.kind) or self.algebra.composes(other, one)
                 if not free or (u, w) in edges:
                     return False

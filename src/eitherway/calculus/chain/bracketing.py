@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from eitherway.calculus.chain.algebra import Algebra, Form, Tree
+from eitherway.calculus.chain.algebra import SEPARATE, Algebra, Form, Tree
 from eitherway.calculus.chain.factors import CALL, Kind
 from eitherway.calculus.cost import GEMM, TOUCH
 
@@ -44,7 +44,7 @@ def merge_neighbours(links: Sequence[Tree], algebra: Algebra) -> list[Tree]:
             continue
         last = merged[-1] if merged else None
         if last is not None and last.form.kind == link.form.kind == Kind.DIAGONAL:
-            if last.form.varying == link.form.varying or last.form.scalar or link.form.scalar:
+            if last.form.varying == link.form.varying and last.form.scalar == link.form.scalar:
                 merged[-1] = algebra.multiply(link, last)
                 continue
         if last is not None and algebra.composes(link.form, last.form):
@@ -60,6 +60,8 @@ def _exact(links: Sequence[Tree], algebra: Algebra) -> Tree:
     count = len(links)
     if count == 1:
         return links[0]
+    if all(link.form.kind != Kind.OPERATOR and link.form.blocks == 1 for link in links):
+        return _tree(links, _plain(links, algebra), algebra)
     forms: list[list[Form]] = [[link.form] * count for link in links]  # forms[i][j] of links j ... i
     costs = [[0.0] * count for _ in links]
     split = [[0] * count for _ in links]
@@ -77,19 +79,66 @@ def _exact(links: Sequence[Tree], algebra: Algebra) -> Tree:
             costs[i][j], split[i][j] = best, at
             forms[i][j] = algebra.product(forms[at + 1][j], forms[i][at])[1]
 
-    def tree(i: int, j: int) -> Tree:
-        if i == j:
-            return links[i]
-        k = split[i][j]
-        return algebra.multiply(tree(k + 1, j), tree(i, k))
-
     # the answer must be a matrix in one block: what the last product leaves to do differs between products
     options = []
     for k in range(count - 1):
         seconds, form, _ = algebra.product(forms[k + 1][count - 1], forms[0][k])
         options.append((costs[0][k] + costs[k + 1][count - 1] + seconds + algebra.finish(form)[0], k))
     split[0][count - 1] = min(options)[1]
-    return tree(0, count - 1)
+    return _tree(links, split, algebra)
+
+
+def _tree(links: Sequence[Tree], split: list[list[int]], algebra: Algebra) -> Tree:
+    """The product of all links, cut where the plan says."""
+
+    def tree(i: int, j: int) -> Tree:
+        if i == j:
+            return links[i]
+        k = split[i][j]
+        return algebra.multiply(tree(k + 1, j), tree(i, k))
+
+    return tree(0, len(links) - 1)
+
+
+def _plain(links: Sequence[Tree], algebra: Algebra) -> list[list[int]]:
+    """Where to cut each interval of a chain of nothing but matrices and diagonals: the recurrence in bare numbers.
+
+    Long chains are mostly of this kind, and the first call waits for it.
+    """
+    count, samples = len(links), algebra.samples
+    sizes = [links[0].form.n, *(link.form.m for link in links)]
+    costs = [[0.0] * count for _ in links]  # [i][j]: links j ... i
+    ended = [[0.0] * count for _ in links]  # the same, [j][i]
+    split = [[0] * count for _ in links]
+    full = [[False] * count for _ in links]
+    varying = [[False] * count for _ in links]
+    for i in range(count):
+        full[i][i], varying[i][i] = links[i].form.kind == Kind.MATRIX, links[i].form.varying
+        for j in range(i + 1, count):
+            full[i][j] = full[i][j - 1] or links[j].form.kind == Kind.MATRIX
+            varying[i][j] = varying[i][j - 1] or links[j].form.varying
+    for width in range(1, count):
+        for i in range(count - width):
+            j, best, at = i + width, float("inf"), i
+            row, column, full_row, varying_row = costs[i], ended[j], full[i], varying[i]
+            entries = sizes[i] * sizes[j + 1] * (samples if varying_row[j] else 1)
+            fixed, work, scaled = CALL + TOUCH * entries, GEMM * entries, CALL + 2 * TOUCH * entries
+            for k in range(i, j):
+                seconds = row[k] + column[k + 1]
+                if seconds >= best:
+                    continue
+                if full_row[k] and full[k + 1][j]:
+                    apart = SEPARATE if varying_row[k] and varying[k + 1][j] else 1.0
+                    seconds += fixed + work * apart * sizes[k + 1]
+                elif full_row[j]:
+                    seconds += scaled
+                else:
+                    seconds += CALL + 2 * TOUCH * sizes[i] * (samples if varying_row[j] else 1)
+                if seconds < best:
+                    best, at = seconds, k
+            row[j] = column[i] = best
+            split[i][j] = at
+    return split
 
 
 def pricing(algebra: Algebra) -> Callable[[Form, Form], float]:
@@ -105,7 +154,7 @@ def pricing(algebra: Algebra) -> Callable[[Form, Form], float]:
                 if kc is MATRIX:
                     work = GEMM * a.n
                     if a.varying and c.varying:
-                        work *= 1.5
+                        work *= SEPARATE
                     return CALL + each * a.m * c.n * (work + TOUCH)
                 if kc is DIAGONAL:
                     return CALL + 2 * TOUCH * each * a.m * a.n
