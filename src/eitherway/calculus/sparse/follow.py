@@ -257,7 +257,7 @@ class Walk:
             return None
         for value, exactly in inner.relied.values():  # which are tensors of this graph, or fresh constants
             for operand in site.operands:
-                if operand.tensor is value.tensor:
+                if operand.value.tensor is value.tensor:
                     self._relied_on(operand.value, exactly)
         read = [self.memory.read(parts.values[i]) for i in parts.outputs]
         return [None if ids is None else ids.clone() for ids in read]
@@ -271,7 +271,7 @@ class Walk:
         later = value.room is not None and self.written.get(value.room, -1) > site.op.index
         smooth = value.dtype.is_floating_point or value.dtype.is_complex
         ids = self.memory.read(value) if smooth else None
-        return Operand(value, value.tensor, ids, not later and not self._varies(value), site)
+        return Operand(value, ids, not later and not self._varies(value), site)
 
     def _varies(self, value: Value) -> bool:
         return value.depends or value.room in self.varying if value.room is not None else value.depends

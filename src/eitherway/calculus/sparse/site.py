@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,6 @@ class Operand:
     """A tensor among the arguments."""
 
     value: Value
-    tensor: Tensor
     ids: Tensor | None
     """Set numbers of its shape; None where no gradient reaches it."""
     constant: bool
@@ -41,6 +41,12 @@ class Operand:
     @property
     def shape(self) -> torch.Size:
         return self.value.shape
+
+    @cached_property
+    def tensor(self) -> Tensor:
+        """What the operation read, on the CPU, where set numbers are."""
+        assert self.value.tensor is not None
+        return self.value.tensor.detach().cpu()
 
     def numbers(self) -> Tensor:
         """Set numbers of its shape, zeros where no gradient reaches it."""
