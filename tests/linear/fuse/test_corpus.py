@@ -10,7 +10,7 @@ from torch.utils import _pytree as pytree
 from eitherway.base.errors import ModelError
 from eitherway.linear.fuse import fuse_linear
 
-SOME = MODELS[::12]
+SOME = MODELS[::16]
 
 
 def answers(f, xs):

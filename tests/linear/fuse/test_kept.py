@@ -181,3 +181,57 @@ def test_the_fused_model_is_captured_whole_by_the_compiler():
     torch._dynamo.reset()
     compiled = torch.compile(fused.model, backend="eager", fullgraph=True)
     assert torch.allclose(compiled(x), fused.model(x))
+
+
+def test_modules_inside_a_model_that_is_kept_are_fused_by_themselves():
+    def chosen(m, x):
+        return m.body(x) if x.sum() > 0 else m.body[0](x[:, :4])
+
+    body = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 4))
+    model, x = made(lambda: Wrapped(chosen, body=body), 3, 4)
+    fused = fuse_linear(model, x.abs())
+    assert fused.report.parts["body"].layers_after == 2 and "inside body" in str(fused)
+    for given in (x.abs(), -x.abs(), x.abs()[:1]):
+        assert torch.allclose(fused.model(given), model(given), atol=1e-6)
+    assert fused.model.body[1].weight is model.body[1].weight
+
+
+def test_what_a_run_leaves_in_attributes_is_not_left_in_the_original():
+    class Caching(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer, self.mask = nn.Linear(3, 3), None
+
+        def forward(self, x):
+            if self.mask is None or self.mask.shape[0] != x.shape[0]:
+                self.mask = torch.ones(x.shape[0], 1) * 2
+            return self.layer(self.layer(x)) * self.mask
+
+    model = Caching().eval()
+    fused = fuse_linear(model, torch.ones(2, 3))
+    assert model.mask is None
+    for x in (torch.ones(2, 3), torch.ones(5, 3)):
+        assert torch.allclose(fused.model(x), model(x), atol=1e-6)
+
+
+@pytest.mark.parametrize("start, reason", [(0, "changes its attribute seen"), (None, "two calls on one input")])
+def test_a_model_that_remembers_in_attributes_is_kept_as_it_is(start, reason):
+    class Remembering(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer, self.seen = nn.Linear(3, 3), start
+
+        def forward(self, x):
+            y = self.layer(self.layer(x))
+            if start is None:
+                self.seen = y if self.seen is None else self.seen + y
+                return self.seen
+            self.seen += 1
+            return y * self.seen
+
+    model = Remembering().eval()
+    fused = fuse_linear(model, torch.ones(2, 3))
+    assert reason in fused.report.kept_whole and model.seen == start
+    with torch.no_grad():
+        for _ in range(3):
+            assert torch.equal(fused.model(torch.ones(2, 3)), model(torch.ones(2, 3)))

@@ -89,7 +89,7 @@ def test_a_product_of_maps_on_the_last_axis_is_associative(seed):
 
 
 @given(SEEDS)
-@settings(max_examples=150)
+@settings(max_examples=80)
 def test_two_maps_of_images_are_merged_exactly_or_refused_with_a_sentence(seed):
     g = torch.Generator().manual_seed(seed)
     channels = number(g, 1, 4)
@@ -157,7 +157,7 @@ MAKE = {
 
 
 @given(LAYERS, SEEDS)
-@settings(max_examples=20)
+@settings(max_examples=12)
 def test_random_stacks_equal_the_original_and_leave_as_many_layers_as_stretches(kinds, seed):
     g = torch.Generator().manual_seed(seed)
     model = nn.Sequential(*(MAKE[kind]() for kind in kinds)).double().eval()

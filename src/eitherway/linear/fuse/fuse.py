@@ -21,6 +21,7 @@ from eitherway.linear.fuse.constants import Constants
 from eitherway.linear.fuse.dense import Flattening
 from eitherway.linear.fuse.depth import Depth, depth_of
 from eitherway.linear.fuse.emit import Writer
+from eitherway.linear.fuse.parts import Part, calls_inside, fuse_parts, remembers
 from eitherway.linear.fuse.regions import Regions, find_regions
 from eitherway.linear.fuse.report import Report, describe
 from eitherway.linear.fuse.runs import Plan, Planner, key, pieces_of
@@ -124,24 +125,35 @@ def fuse_linear(
     (2, 1)
     """
     args, kwargs = _arguments(example)
+    made, report = _fused(model, args, kwargs, mode, sizes, copy)
+    return Fused(made, report, model, example, {"mode": mode, "sizes": sizes, "copy": copy})
+
+
+def _fused(
+    model: Any, args: tuple[Any, ...], kwargs: dict[str, Any], mode: str, sizes: str, copy: bool
+) -> tuple[nn.Module, Report]:
     with _in_eval(model) if mode == "eval" else nullcontext():
-        graph = capture(model, *args, kwargs=kwargs)
-        found = None
-        why = _refusal(graph)
+        twin = _twin(model, mode)
+        graph = capture(twin or model, *args, kwargs=kwargs)
+        memory = _memory(graph)
+        if not memory and twin is not None:
+            memory = remembers(model, twin, args, kwargs)
+        why = memory or _branches(graph)
+        best, banned = None, []
         if not why:
-            found = fixed_sizes(graph, 'sizes="example"') if sizes == "example" else _sizes(model, graph)
-    options = {"mode": mode, "sizes": sizes, "copy": copy}
-    best, banned = None, []
-    if found is not None:
-        best, banned = _checked(graph, found, argument_names(model, args, kwargs), copy)
-        why = why or ("" if best else "written anew, it did not answer as the original")
-    if best is None or found is None:
-        constants = Constants(graph, fixed_sizes(graph, why))
-        report = describe(graph, depth_of(graph, constants), whole=why)
-        return Fused(_as_it_is(model, mode), report, model, example, options)
-    depth = depth_of(graph, best.writer.constants, find_regions(graph, found, best.writer.constants, frozenset()))
-    report = describe(graph, depth, attempt=best, sizes=found, banned=banned)
-    return Fused(best.model, report, model, example, options)
+            found = fixed_sizes(graph, 'sizes="example"') if sizes == "example" else _sizes(model, mode, graph)
+            best, banned = _checked(graph, found, argument_names(model, args, kwargs), copy)
+            if best is not None:
+                constants = best.writer.constants
+                depth = depth_of(graph, constants, find_regions(graph, found, constants, frozenset()))
+                return best.model, describe(graph, depth, attempt=best, sizes=found, banned=banned)
+    why = why or "written anew, it did not answer as the original"
+    made, parts, probe = _twin(model, mode, own=copy), {}, _twin(model, mode)
+    if made is not None and probe is not None and _branches(graph) and not memory:
+        calls = calls_inside(probe, args, kwargs)
+        parts = fuse_parts(made, calls, lambda part, a, k: Part(*_fused(part, a, k, "given", sizes, copy)))
+    constants = Constants(graph, fixed_sizes(graph, why))
+    return made or Unfused(model, mode), describe(graph, depth_of(graph, constants), whole=why, parts=parts)
 
 
 def effective_depth(model: nn.Module | Callable[..., Any], example: Example) -> Depth:
@@ -159,7 +171,7 @@ low-rank or overparameterised run
     """
     args, kwargs = _arguments(example)
     with _in_eval(model):
-        return depth_of(capture(model, *args, kwargs=kwargs))
+        return depth_of(capture(_twin(model, "eval") or model, *args, kwargs=kwargs))
 
 
 def _arguments(example: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -188,16 +200,21 @@ def _in_eval(model: Any) -> Iterator[None]:
             module.training = mode
 
 
-def _refusal(graph: Graph) -> str:
-    """Why a run cannot be written anew at all."""
+def _memory(graph: Graph) -> str:
+    """Why no part of a model may be taken for a function of its input."""
     if graph.opaque:
         return graph.opaque
-    if graph.guards:
-        op = graph.ops[graph.guards[0]]
-        return f"what runs depends on a value, not only on sizes ({op.label})"
     written = [graph.values[i] for i in graph.written if graph.values[i].kind in ("parameter", "buffer", "constant")]
     if written:
         return f"it writes into {written[0].name or 'a tensor of its own'}, so its answer depends on earlier calls"
+    return ""
+
+
+def _branches(graph: Graph) -> str:
+    """Why a run cannot be written anew as a whole."""
+    if graph.guards:
+        op = graph.ops[graph.guards[0]]
+        return f"what runs depends on a value, not only on sizes ({op.label})"
     if not graph.pure:
         op = next(op for op in graph.ops if op.mutates and op.functional is None)
         return f"it writes into memory that others see ({op.label})"
@@ -210,16 +227,18 @@ def _refusal(graph: Graph) -> str:
     return ""
 
 
-def _sizes(model: Any, graph: Graph) -> Sizes:
+def _sizes(model: Any, mode: str, graph: Graph) -> Sizes:
+    whole = _twin(model, mode) is not None
     leaves, spec = pytree.tree_flatten(graph.arguments)
 
     def again(tensors: list[Tensor]) -> Graph:
         env = dict(zip(graph.inputs, tensors))
         filled = [env[leaf.index] if type(leaf) is Ref else leaf for leaf in leaves]
         args, kwargs = pytree.tree_unflatten(filled, spec)
-        return capture(model, *args, kwargs=kwargs)
+        return capture(_twin(model, mode) or model, *args, kwargs=kwargs)
 
-    return generalise(lightly(again), graph)
+    # a model that cannot be copied might keep a tensor of the run, so no tensors without content for it
+    return generalise(lightly(again) if whole else again, graph)
 
 
 def _checked(
@@ -260,16 +279,24 @@ def merged(attempt: _Attempt) -> list[tuple[int, ...]]:
     return [*found, *((op,) for op in attempt.regions.spread)]
 
 
-def _as_it_is(model: Any, mode: str) -> nn.Module:
-    """The model as a module of its own, on the same parameters and buffers."""
-    if isinstance(model, nn.Module):
-        tensors = [*model.parameters(), *model.buffers()]
-        try:
-            made = copy.deepcopy(model, {id(t): t for t in tensors})
-            return made.eval() if mode == "eval" else made
-        except Exception:  # what cannot be copied, such as a lock or an open file: the model itself is called
-            pass
-    return Unfused(model, mode)
+def _twin(model: Any, mode: str, *, own: bool = False) -> nn.Module | None:
+    """The model once more on the same parameters and buffers, so that what a run leaves in attributes is not kept.
+
+    None for functions, and for what cannot be copied, such as a lock or an open file.
+
+    Args:
+        own: with parameters and buffers of its own.
+    """
+    if not isinstance(model, nn.Module):
+        return None
+    shared = {} if own else {id(t): t for t in [*model.parameters(), *model.buffers()]}
+    try:
+        made = copy.deepcopy(model, shared)
+    except Exception:
+        return None
+    for module in made.modules() if mode == "eval" else ():
+        module.training = False
+    return made
 
 
 class Unfused(nn.Module):

@@ -38,6 +38,8 @@ def plot_blocks(report: Report, axes: Axes | None = None) -> Axes:
             axes.text(x, -1.0, f"{head}: {count} operations", fontweight="bold", va="center")
             if count > _MOST:
                 axes.text(x, _MOST, f"and {count - _MOST} more", color=FAINT, va="center")
+        for x, kind in ((2.6, "weights"), (3.55, "affine"), (4.3, "other")):
+            axes.text(x, -1.0, kind, color=_FILL[kind], va="center", fontsize=8)
         axes.set(xlim=(-0.1, 10.8), ylim=(rows + 0.2, -1.6))
         axes.axis("off")
         axes.set_title(report.summary)

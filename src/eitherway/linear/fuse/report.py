@@ -82,6 +82,8 @@ class Report:
     depth: Depth
     kept_whole: str = ""
     """Why the model was kept as it is; "" where it was not."""
+    parts: dict[str, Report] = field(default_factory=dict)
+    """Modules inside a model that was kept which were fused by themselves, by path."""
     before: list[Block] = field(default_factory=list, repr=False)
     after: list[Block] = field(default_factory=list, repr=False)
     model: nn.Module | None = field(default=None, repr=False)
@@ -90,7 +92,8 @@ class Report:
     def summary(self) -> str:
         """One line."""
         if self.kept_whole:
-            return f"kept as it is: {self.kept_whole}"
+            inside = f"; fused inside: {', '.join(self.parts)}" if self.parts else ""
+            return f"kept as it is: {self.kept_whole}{inside}"
         ratio = self.multiplications_before / max(1, self.multiplications_after)
         return (
             f"{self.layers_before} layers -> {self.layers_after}, {self.multiplications_before:,} multiplications -> "
@@ -139,6 +142,8 @@ class Report:
             console.print(f"kept: {' | '.join(refusal.layers)}: {refusal.why}")
         for text in (*self.sizes, *self.low_rank):
             console.print(f"note: {text}")
+        for path, report in self.parts.items():
+            console.print(f"inside {path}: {report}")
         return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
 
     def _repr_html_(self) -> str:
@@ -152,6 +157,7 @@ class Report:
         rows += [(f"merged into {m.into}", f"{' + '.join(m.layers)}: {m.why}") for m in self.merges]
         rows += [("kept", f"{' | '.join(r.layers)}: {r.why}") for r in self.refusals]
         rows += [("note", text) for text in (*self.sizes, *self.low_rank)]
+        rows += [(f"inside {path}", report.summary) for path, report in self.parts.items()]
         body = "".join(f"<tr><th>{escape(k)}</th><td>{escape(v)}</td></tr>" for k, v in rows)
         return f"<table>{body}</table>"
 
@@ -170,11 +176,12 @@ def describe(
     sizes: Sizes | None = None,
     banned: list[tuple[int, ...]] | None = None,
     whole: str = "",
+    parts: dict[str, Report] | None = None,
 ) -> Report:
     """The report of an attempt, or of a model that was kept whole."""
     if attempt is None:
         nan = float("nan")
-        return Report(depth.written, depth.effective, 0, 0, 0, 0, (), (), nan, nan, nan, (), depth, whole)
+        return Report(depth.written, depth.effective, 0, 0, 0, 0, (), (), nan, nan, nan, (), depth, whole, parts or {})
     regions, written = attempt.regions, attempt.regions.written
     pieces = [piece for plan in attempt.plans for piece in pieces_of(plan)]
     layers_before = sum(leaf.weighted for leaf in written.values())
@@ -216,6 +223,7 @@ def describe(
         tuple(_size_lines(graph, sizes)) if sizes else (),
         depth,
         "",
+        {},
         *blocks,
         attempt.model,
     )
