@@ -133,6 +133,20 @@ def wrong_sine() -> object:
     return custom("WrongSine", torch.sin, lambda g, x, y: g * x.cos() * 1.1)
 
 
+def test_of_torchs_two_modes_the_one_that_values_confirm_is_believed():
+    index = torch.tensor([0, 0, 1])
+
+    def f(x: Tensor) -> Tensor:  # torch 2.13 has a wrong forward rule for products
+        return x.scatter_reduce(0, index, x[:3], "prod")
+
+    expected = torch.autograd.functional.jacobian(f, X)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        found = jacobian(f, X, mode="forward")
+    assert torch.allclose(found, expected)
+    assert all("scatter_reduce" in str(one.message) for one in caught)
+
+
 def test_the_first_wrong_operation_is_found_in_the_middle():
     apply = wrong_sine()
 

@@ -145,10 +145,12 @@ def test_what_is_sound_is_planned_without_a_word_and_right_elsewhere(case: Case,
             warnings.simplefilter("error", JacobianWarning)
         try:
             J = prepare_jacobian(f, x, form=form)(moved)
-        except ModelError:
-            assert form == "sparse"
+            found = J if form == "dense" else J.to_dense() if form == "sparse" else J.dense()
+        except ModelError as error:  # no run to follow; or neither a forward rule nor a second derivative
+            expected = form == "sparse" or "or its second derivative" in str(error)
+            if not expected:
+                raise
             return
-    found = J if form == "dense" else J.to_dense() if form == "sparse" else J.dense()
     if form == "operator":
         v = normal(generator("v"), x.numel()).to(x)
         try:

@@ -17,7 +17,7 @@ from tests.corpora import generator, normal, seeded, settle
 from torch import Tensor, nn
 
 from eitherway.calculus.chain import chain as chains
-from eitherway.calculus.chain import links
+from eitherway.calculus.chain import links, prepare
 from eitherway.calculus.chain.algebra import Algebra
 from eitherway.calculus.chain.factors import Kind
 from eitherway.calculus.jacobian import JacobianPlan, JacobianWarning, jacobian, prepare_jacobian
@@ -146,6 +146,8 @@ def rule_is_caught(monkeypatch: pytest.MonkeyPatch, network: str, name: str, cha
     said = caught(f, x, mode="chain", form=form)
     if not touched:
         pytest.skip(f"{name} has no factor of its own in this plan")
+    if not said and torch.allclose(prepare(capture(f, x), batched=False)(x).reshape(-1), truth(f, x).reshape(-1)):
+        pytest.skip("the mutation changes nothing: what it touches is passed on nowhere")
     assert "the chain" in said, "the mutation was not seen"
     assert name in said, said
 

@@ -37,7 +37,10 @@ def what_is_wrong(J: Tensor, seen: Probe, sizes: Sizes, graph: Graph | None = No
     if agree(across, seen.across, size, eps=eps, least=largest):
         return ""
     if seen.along is not None and agree(along, seen.along, size, eps=eps, least=largest):
-        return ""
+        backwards, forwards = float((seen.u * seen.across).sum()), float((seen.w * seen.along).sum())
+        if values_disagree(backwards, seen) or not values_disagree(forwards, seen):
+            return ""
+        return "it agrees with torch's jvp, which is not what the values do; torch's vjp is"
     return "its products with random vectors are neither torch's vjp nor its jvp"
 
 

@@ -102,14 +102,21 @@ def _pushed_by_pulling(f: Callable[[Tensor], Tensor], leaf: Tensor, v: Tensor) -
         u = torch.zeros_like(y, requires_grad=True)
         if not y.requires_grad:
             return torch.zeros_like(y)
+        pushed = torch.zeros_like(y)
         try:
             (pulled,) = torch.autograd.grad(y, leaf, u, create_graph=True, materialize_grads=True)
-            if not pulled.requires_grad:
-                return torch.zeros_like(y)
-            (pushed,) = torch.autograd.grad(pulled, u, v, materialize_grads=True)
-        except RuntimeError as error:
-            raise ModelError(
-                f"J @ v needs an operation's forward rule or its second derivative, and it has neither ({error}); "
-                "J.T @ u works, and so does form='dense'"
-            ) from error
+            if pulled.requires_grad:
+                (pushed,) = torch.autograd.grad(pulled, u, v, materialize_grads=True)
+            why = "its backward is no function of the gradient that autograd can see"
+        except (RuntimeError, NotImplementedError) as error:
+            why = str(error)
+            pushed = torch.full_like(y, torch.nan)
+        w = torch.linspace(1, 2, y.numel(), dtype=y.dtype, device=y.device).view_as(y)
+        (across,) = torch.autograd.grad(f(leaf), leaf, w, materialize_grads=True)
+    ours, theirs = (pushed.detach() * w).sum(), (across * v).sum()
+    if not torch.allclose(ours, theirs, rtol=torch.finfo(y.dtype).eps ** 0.5, atol=1e-6 * float((across * v).norm())):
+        raise ModelError(
+            f"J @ v needs an operation's forward rule or its second derivative, and it has neither ({why}); "
+            "J.T @ u works, and so does form='dense'"
+        )
     return pushed.detach()

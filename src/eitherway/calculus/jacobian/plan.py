@@ -25,7 +25,7 @@ from eitherway.calculus.jacobian.first_call import (
 from eitherway.calculus.jacobian.memory import as_text, must_fit
 from eitherway.calculus.jacobian.operator import operator_of
 from eitherway.calculus.jacobian.still import Still
-from eitherway.calculus.jacobian.ways import Quiet, Way
+from eitherway.calculus.jacobian.ways import AsSparse, Empty, Quiet
 from eitherway.calculus.sparse import prepare as prepare_sparse
 from eitherway.graph import Graph, Ref, Replay, capture
 
@@ -91,7 +91,7 @@ class JacobianPlan:
             s = self.sizes
             must_fit(s.rows, s.columns, s.batch or 1, x.dtype, x.device, self.memory)
             if not (s.rows and s.columns):
-                self.way = _Empty(s)
+                self.way = Empty(s.rows, s.columns, s.batch)
                 self.first = (x, self.way(x))
                 return
             self.choice = choose(self._run, graph, x, s, mode=self.asked, memory=self.memory, race=self.race)
@@ -179,7 +179,7 @@ class JacobianPlan:
             warn(text)
             back = reverse(self._run, self.graph, x, self.sizes, self.memory, "autograd")
             self.choice = Choice("reverse", back, text)
-            self.way = _AsSparse(back) if self.form == "sparse" else back
+            self.way = AsSparse(back) if self.form == "sparse" else back
             J = self.way(x)
         self._say_doubts(x, seen)
         self.first = (x, J)
@@ -190,7 +190,7 @@ class JacobianPlan:
             seen = probe(self._run, x)
             must_repeat(self.f, self.y, seen.y, x)
             must_not_remember(self.f, self.graph, x, seen)
-            wrong = operator_is_wrong(self._operator(x), seen, self.graph) if self.way is not None else ""
+            wrong = self._tried_operator(x, seen) if self.way is not None else ""
         except ModelError:
             raise
         except (RuntimeError, NotImplementedError, IndexError) as error:
@@ -203,6 +203,15 @@ class JacobianPlan:
             warn(text)
             self.way = None
         self._say_doubts(x, seen)
+
+    def _tried_operator(self, x: Tensor, seen: Probe) -> str:
+        """What is wrong with a chain's products; without forward rules they are torch's, which find another way."""
+        try:
+            return operator_is_wrong(self._operator(x), seen, self.graph)
+        except (RuntimeError, NotImplementedError) as error:
+            self.remarks.append(f"no chain: {error}")
+            self.way = None
+            return ""
 
     def _cannot(self, error: Exception) -> ModelError:
         return ModelError(f"{name_of(self.f)} cannot be differentiated at this point{self._writes()}: {error}")
@@ -375,26 +384,3 @@ def outside(x: Any) -> Any:
     if isinstance(x, tuple | list):
         return type(x)([outside(part) for part in x])
     return x.clone() if isinstance(x, Tensor) and x.is_inference() else x
-
-
-class _Empty:
-    """Of a function with no outputs or no inputs."""
-
-    name = "empty"
-
-    def __init__(self, sizes: Sizes):
-        self.sizes = sizes
-
-    def __call__(self, x: Tensor) -> Tensor:
-        s = self.sizes
-        return x.new_zeros(*(() if s.batch is None else (s.batch,)), s.rows, s.columns)
-
-
-class _AsSparse:
-    """A dense way in the place of a sparse one that was wrong."""
-
-    def __init__(self, way: Way):
-        self.way, self.name = way, way.name
-
-    def __call__(self, x: Tensor) -> Tensor:
-        return self.way(x).to_sparse()

@@ -120,6 +120,28 @@ class Forward:
         return J.reshape(self.columns, -1).T
 
 
+class Empty:
+    """Of a function with no outputs or no inputs."""
+
+    name, cost = "empty", Cost()
+
+    def __init__(self, rows: int, columns: int, batch: int | None):
+        self.shape = (*(() if batch is None else (batch,)), rows, columns)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return x.new_zeros(self.shape)
+
+
+class AsSparse:
+    """A dense way in the place of a sparse one that was wrong."""
+
+    def __init__(self, way: Way):
+        self.way, self.name, self.cost = way, way.name, way.cost
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self.way(x).to_sparse()
+
+
 def work(graph: Graph) -> Cost:
     """One run of a captured graph: multiply-adds, elements, calls; its peak is all it makes, as autograd keeps it."""
     products = elements = held = 0.0
