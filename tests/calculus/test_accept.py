@@ -124,3 +124,8 @@ def test_the_torch_name_exists_or_is_not_given():
     for name in dir(math):
         given = torch_name(f"math.{name}")
         assert given == "functions of torch" or hasattr(torch, given.split(".")[1].split("(")[0])
+
+
+def test_a_function_of_math_given_as_it_is_gets_torchs_name():
+    with pytest.raises(ModelError, match="math works on one plain number and cuts the gradient: use torch.sin"):
+        call(math.sin, torch.ones(2))

@@ -196,7 +196,7 @@ def _explain(f: Callable[..., Any], error: Exception) -> str | None:
     plain = "converted to Python scalars" in text or "must be real number, not" in text or ".item()" in text
     array = "Can't call numpy()" in text or "got an unexpected keyword argument 'axis'" in text
     if plain or array:
-        called = _called_at(error.__traceback__)
+        called = _called_at(error.__traceback__) or _itself(f)
         if plain:
             name = called or "float() or a function of math"
             return (
@@ -211,6 +211,11 @@ def _explain(f: Callable[..., Any], error: Exception) -> str | None:
     if "is being used in an in-place operation" in text:
         return f"{name_of(f)} changes its input in place; work on a copy: x = x.clone()"
     return None
+
+
+def _itself(f: Callable[..., Any]) -> str | None:
+    """A function of `math` that was given as it is."""
+    return f"math.{f.__name__}" if getattr(f, "__module__", None) == "math" else None
 
 
 def _called_at(where: TracebackType | None) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 
 import torch
 from torch import Tensor
@@ -28,8 +29,14 @@ def at_once(f: Function, x: Tensor, *, batched: bool) -> Tensor | None:
     """The Jacobian at x with torch.func's shape; None where the question is large, or anything at all is odd.
 
     Odd is whatever a plan would have to say a word about: values that differ from call to call or from what autograd
-    derives, samples that touch, an input that is written into, an error.
+    derives, samples that touch, an input that is written into, a warning, an error.
     """
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        return _answer(f, x, batched)
+
+
+def _answer(f: Function, x: Tensor, batched: bool) -> Tensor | None:
     try:
         start, point = time.perf_counter(), x.clone()
         leaf = point.detach().requires_grad_()
@@ -56,6 +63,6 @@ def at_once(f: Function, x: Tensor, *, batched: bool) -> Tensor | None:
             return None
     except Remembers:  # a plan could not find out: the first call is over
         raise ModelError(remembers(f)) from None
-    except (ModelError, RuntimeError, TypeError, ValueError, IndexError, NotImplementedError):
+    except (ModelError, RuntimeError, TypeError, ValueError, IndexError, NotImplementedError, Warning):
         return None  # a plan finds out what is the matter, and says it
     return J.reshape(-1, *y.shape[1:], *x.shape[1:]) if batched else J.reshape(y.shape + x.shape)
