@@ -103,11 +103,12 @@ def fastest(
     """
     ways = WAYS[direction][::-1] if count <= FEW // 4 else WAYS[direction]
     best: tuple[Way, float] | None = None
-    start = time.perf_counter()
+    clock = _clock(x)
+    start = clock()
     for way in ways:
         if best is not None:
             loop = way in (reverse_loop, forward_loop)
-            late = time.perf_counter() - start > spare and best[1] < LONG
+            late = clock() - start > spare and best[1] < LONG
             if late or count == 1 or (loop and count > FEW):
                 continue
         try:
@@ -132,17 +133,20 @@ def _timed(
     chunk: int,
     best: float | None,
 ) -> float:
-    """The lesser seconds of two runs after a first; of the first where that is hopeless or long enough to tell."""
-    # on one thread its own clock does not count what others take of the machine
-    clock = time.thread_time if x.device.type == "cpu" and torch.get_num_threads() == 1 else time.perf_counter
-    taken = []
-    for _ in range(3):
+    """Seconds of a second run, or of the first where that is hopeless or long enough to tell."""
+    clock, seconds = _clock(x), 0.0
+    for _ in range(2):
         start = clock()
         way(f, x, seeds, count, chunk)
-        taken.append(clock() - start)
-        if taken[0] > LONG or (best is not None and taken[0] > HOPELESS * best):
-            return taken[0]
-    return min(taken[1:])
+        seconds = clock() - start
+        if seconds > LONG or (best is not None and seconds > HOPELESS * best):
+            break
+    return seconds
+
+
+def _clock(x: Tensor) -> Callable[[], float]:
+    """On one thread its own clock, which does not count what others take of the machine."""
+    return time.thread_time if x.device.type == "cpu" and torch.get_num_threads() == 1 else time.perf_counter
 
 
 def _recorded(f: Function, x: Tensor) -> tuple[Tensor, Tensor]:
