@@ -289,6 +289,24 @@ def test_a_function_that_remembers_has_no_jacobian():
         jacobian(counting, torch.ones(4))
 
 
+def test_a_function_that_keeps_its_first_answer_has_no_jacobian():
+    kept = []
+
+    def caching(x: Tensor) -> Tensor:
+        if not kept:
+            kept.append(x.sin())
+        return kept[0]
+
+    message = "depends on x when it is called first and no more afterwards"
+    for form in ("dense", "operator"):
+        kept.clear()
+        with pytest.raises(ModelError, match=message):
+            jacobian(caching, torch.ones(3), form=form)
+    kept.clear()
+    with pytest.raises(ModelError, match=message):
+        prepare_jacobian(caching, torch.ones(400))
+
+
 def test_an_error_of_the_function_comes_through():
     with pytest.raises(KeyError, match="mine"):
         jacobian(lambda x: {}["mine"], [1.0])

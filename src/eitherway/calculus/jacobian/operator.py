@@ -63,14 +63,20 @@ class JacobianOperator:
         return {"dtype": getattr(self, "dtype", None), "device": getattr(self, "device", None)}
 
 
-def operator_of(f: Callable[[Tensor], Tensor], x: Tensor) -> JacobianOperator:
-    """The Jacobian of f at x, (p, q) flattened, as products; f runs once for all pull-backs and once for each push."""
+def operator_of(f: Callable[[Tensor], Tensor], x: Tensor, *, forwards: bool = True) -> JacobianOperator:
+    """The Jacobian of f at x, (p, q) flattened, as products; f runs once for all pull-backs and once for each push.
+
+    Args:
+        forwards: whether torch's forward mode is to be trusted; without it vectors are pushed by pulling twice.
+    """
     leaf = x.detach().clone().requires_grad_()  # the caller may write into his own
     with torch.enable_grad():
         y = f(leaf)
 
     def push(v: Tensor) -> Tensor:
         v = v.reshape(x.shape)
+        if not forwards:
+            return _pushed_by_pulling(f, leaf, v).reshape(-1)
         try:
             with torch.no_grad(), forward_ad.dual_level():
                 moved = forward_ad.unpack_dual(f(forward_ad.make_dual(leaf.detach(), v))).tangent

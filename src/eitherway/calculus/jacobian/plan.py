@@ -16,6 +16,7 @@ from eitherway.calculus.jacobian.check import Probe, probe, warn
 from eitherway.calculus.jacobian.choose import Choice, Mode, Sizes, choose, reverse
 from eitherway.calculus.jacobian.first_call import (
     culprit,
+    jvp_is_wrong,
     must_not_remember,
     must_repeat,
     operator_is_wrong,
@@ -57,6 +58,7 @@ class JacobianPlan:
         self.f, self.form, self.batched, self.memory, self.race = f, form, batched, memory, race
         self.asked: Mode = mode
         self.remarks: list[str] = []
+        self.forwards = True
         self.way: Any = None
         self.choice: Choice | None = None
         self.first: tuple[Tensor, Any] | None = None
@@ -190,6 +192,7 @@ class JacobianPlan:
             seen = probe(self._run, x)
             must_repeat(self.f, self.y, seen.y, x)
             must_not_remember(self.f, self.graph, x, seen)
+            self.forwards = not jvp_is_wrong(seen)
             wrong = self._tried_operator(x, seen) if self.way is not None else ""
         except ModelError:
             raise
@@ -318,7 +321,7 @@ class JacobianPlan:
         return None
 
     def _operator(self, x: Tensor) -> Any:
-        return operator_of(self._run, x) if self.way is None else self.way.operator(x)
+        return operator_of(self._run, x, forwards=self.forwards) if self.way is None else self.way.operator(x)
 
     # what it tells -------------------------------------------------------------------------------------------------
 
