@@ -87,6 +87,17 @@ def test_a_replay_reads_todays_parameters():
     assert torch.equal(Replay(graph)(torch.ones(3))[graph.outputs[0]], net(torch.ones(3)))
 
 
+@pytest.mark.parametrize("norm", [nn.BatchNorm1d(4), nn.InstanceNorm1d(4, track_running_stats=True)])
+def test_repeating_and_lowering_a_norm_in_training_leaves_its_statistics(norm):
+    norm = norm.train()
+    x = torch.randn(6, 4, 5)
+    graph = capture(norm, x)
+    before = {name: buffer.clone() for name, buffer in norm.named_buffers()}
+    again, low = Replay(graph)(x)[graph.outputs[0]], lower(graph)
+    assert all(torch.equal(buffer, before[name]) for name, buffer in norm.named_buffers())
+    assert torch.allclose(again, norm(x)) and torch.allclose(low.values[low.outputs[0]].tensor, again)
+
+
 def writes_through_views(x):
     y = torch.zeros(3, 3)
     y[:, 0] = x[:, 1]

@@ -19,7 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from eitherway.graph.graph import Graph, Op, Ref, leaves, substitute
 from eitherway.graph.handwritten import Handwritten
-from eitherway.graph.replay import Replay
+from eitherway.graph.replay import Replay, at_rest
 from eitherway.graph.tape import Tape, written_by
 
 _LIBRARIES = (os.path.dirname(torch.__file__) + os.sep, os.path.dirname(os.path.dirname(__file__)) + os.sep)
@@ -212,7 +212,7 @@ class AtenLevel(TorchDispatchMode):
             stack.enter_context(plain_kernels())
             stack.enter_context(torch.random.fork_rng(devices=[]))
             for op in graph.ops:
-                mode.op = op
+                mode.op = op = at_rest(op)
                 args, kwargs = substitute(list(op.args), env.__getitem__), substitute(op.kwargs, env.__getitem__)
                 if op.custom:
                     answer = mode.whole(op, args, kwargs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -10,6 +11,13 @@ from torch import Tensor
 
 from eitherway.base.errors import ModelError
 from eitherway.graph.graph import Graph, Op, Ref, leaves, substitute
+
+
+def at_rest(op: Op) -> Op:
+    """A norm in training mode without the running statistics that it would move: its answer does not read them."""
+    if op.name not in ("batch_norm", "instance_norm") or len(op.args) < 6 or op.args[5] is not True:
+        return op
+    return replace(op, args=(*op.args[:3], None, None, *op.args[5:]))
 
 
 class Replay:
@@ -58,6 +66,7 @@ class Replay:
 
     def _step(self, op: Op) -> tuple[Op, Callable[..., Any], bool]:
         target = op.functional if self.pure and op.functional is not None else op.target
+        op = at_rest(op)
         flat = all(not isinstance(a, (list, tuple, dict)) for a in (*op.args, *op.kwargs.values()))
         return op, target, flat
 
