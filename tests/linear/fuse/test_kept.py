@@ -1,5 +1,8 @@
 """What is not merged, each with its reason, and models that are kept as they are."""
 
+import copy
+import pickle
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -235,3 +238,31 @@ def test_a_model_that_remembers_in_attributes_is_kept_as_it_is(start, reason):
     with torch.no_grad():
         for _ in range(3):
             assert torch.equal(fused.model(torch.ones(2, 3)), model(torch.ones(2, 3)))
+
+
+def test_a_number_that_follows_a_size_is_never_multiplied_into_weights():
+    def mean(m, x):
+        y = F.avg_pool2d(m.b(m.a(x)), x.shape[-1]).flatten(1)
+        return m.d(m.c(y) / len(x))
+
+    parts = {"a": nn.Conv2d(2, 3, 1), "b": nn.Conv2d(3, 3, 1), "c": nn.Linear(3, 3), "d": nn.Linear(3, 2)}
+    model, x = made(lambda: Wrapped(mean, **parts), 3, 2, 6, 6)
+    fused = fuse_linear(model, x)
+    assert "follows the sizes of the input" in reasons(fused)
+    for shape in ((5, 2, 6, 6), (1, 2, 9, 9)):
+        given = torch.randn(shape, generator=torch.Generator().manual_seed(1))
+        try:
+            mine = fused.model(given)
+        except ModelError:
+            assert shape[2] != 6  # the two sides of the image change together or not at all
+            continue
+        assert torch.allclose(mine, model(given), atol=1e-5)
+
+
+def test_a_fused_model_is_pickled_and_copied_with_its_checks():
+    model, x = made(lambda: nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2)), 3, 4)
+    fused = fuse_linear(model, x)
+    for twin in (pickle.loads(pickle.dumps(fused.model)), copy.deepcopy(fused.model)):
+        assert torch.equal(twin(x), fused.model(x))
+        with pytest.raises(ModelError, match="of size 4 along axis 1"):
+            twin(torch.ones(3, 5))

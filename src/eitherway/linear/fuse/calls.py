@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
 from eitherway.base.errors import ModelError
@@ -33,6 +33,14 @@ for _name in _DIRECT:
 METHODS = {"view": "reshape", "_unsafe_view": "reshape", "reshape": "reshape"}
 
 
+def _retraced(check: Callable[..., None], *args: Any) -> bool:
+    """Whether torch.fx is following the module again, as unpickling does: then the check is written down as it is."""
+    if not isinstance(args[0], fx.Proxy):
+        return False
+    args[0].tracer.create_proxy("call_function", check, args, {})
+    return True
+
+
 def check_sizes(x: Tensor, rank: int, fixed: tuple[tuple[int, int], ...], ranges: Any, name: str) -> None:
     """Raises unless an input has the sizes that the fused model is right for.
 
@@ -43,6 +51,8 @@ def check_sizes(x: Tensor, rank: int, fixed: tuple[tuple[int, int], ...], ranges
     Raises:
         ModelError: naming the axis.
     """
+    if _retraced(check_sizes, x, rank, fixed, ranges, name):
+        return
     shape = x.shape
     if len(shape) != rank:
         raise ModelError(
@@ -69,6 +79,8 @@ def check_same(given: Any, expected: Any, name: str) -> None:
     Raises:
         ModelError: naming the argument.
     """
+    if _retraced(check_same, given, expected, name):
+        return
     if given is not expected and given != expected:
         raise ModelError(
             f"the fused model was made with {name}={expected!r} and got {given!r}; fuse the original again with it"
@@ -81,6 +93,8 @@ def check_alike(one: int, other: int, names: str) -> None:
     Raises:
         ModelError: naming both.
     """
+    if _retraced(check_alike, one, other, names):
+        return
     if one != other:
         raise ModelError(f"the fused model needs equal sizes of {names} and got {one} and {other}")
 

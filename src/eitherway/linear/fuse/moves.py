@@ -14,6 +14,12 @@ from eitherway.linear.fuse.merges import Diagonal
 _LARGEST = 1 << 23
 """Elements up to which positions are followed one by one."""
 
+_TURNS = {
+    "view", "reshape", "_unsafe_view", "flatten", "unflatten", "permute", "transpose", "t", "swapaxes", "swapdims",
+    "movedim", "moveaxis", "squeeze", "unsqueeze", "contiguous", "clone",
+}  # fmt: skip
+"""Moves that keep every element at every size: others might leave all in place at the sizes seen alone."""
+
 
 class Move:
     """Where each element of the output comes from.
@@ -76,7 +82,7 @@ class Move:
 
 def cancels(moves: list[Move]) -> bool:
     """Whether moves one after the other leave every element where it was."""
-    if not moves or moves[0].shape != moves[-1].after:
+    if not moves or moves[0].shape != moves[-1].after or any(move.op.name not in _TURNS for move in moves):
         return False
     position = torch.arange(moves[0].shape.numel()).reshape(moves[0].shape)
     for move in moves:

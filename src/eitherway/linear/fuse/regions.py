@@ -102,6 +102,9 @@ class _Builder:
                 self.users.setdefault(i, set()).add(op.index)
         for op in kept:
             found = read(op, self.graph, self.constants)
+            if isinstance(found, Reading) and found.kind != "move" and self.sizes.depends(op.index):
+                self.refusals.append((op, "a number in it follows the sizes of the input"))
+                continue
             if isinstance(found, str):
                 self.refusals.append((op, found))
             elif found is not None and found.kind == "join":
