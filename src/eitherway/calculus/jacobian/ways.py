@@ -30,8 +30,8 @@ class Quiet:
 class Way(Protocol):
     """Something that evaluates the Jacobian of one function at points of one shape."""
 
-    name: str
-    cost: Cost
+    @property
+    def cost(self) -> Cost: ...
 
     def __call__(self, x: Tensor) -> Tensor:
         """(p, q), or (B, p, q) for a batch: outputs by inputs, flattened."""
@@ -136,7 +136,7 @@ class AsSparse:
     """A dense way in the place of a sparse one that was wrong."""
 
     def __init__(self, way: Way):
-        self.way, self.name, self.cost = way, way.name, way.cost
+        self.way, self.name, self.cost = way, "reverse", way.cost
 
     def __call__(self, x: Tensor) -> Tensor:
         return self.way(x).to_sparse()
