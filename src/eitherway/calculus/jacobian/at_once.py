@@ -51,7 +51,7 @@ def _answer(f: Function, x: Tensor, batched: bool) -> Tensor | None:
         if batched and (x.ndim == 0 or y.ndim == 0 or len(x) != len(y)):
             return None
         seen = probe(f, x, forwards=False)
-        if out.requires_grad and not bool(seen.across.any()):
+        if out.requires_grad and torch.equal(seen.y, y) and not bool(seen.across.any()):
             (first,) = torch.autograd.grad(out, leaf, seen.w.view_as(out), allow_unused=True)
             if first is not None and bool(first.any()):
                 raise Remembers
