@@ -54,6 +54,7 @@ def test_the_two_tables_of_networks_are_the_published_ones():
     assert (len(JACOBIANS), len(FUSING)) == (11, 10)
 
 
+@pytest.mark.slow
 def test_making_leaves_the_global_generator_alone():
     before = torch.get_rng_state()
     for entry in (*CASES, *FAULTS, *MODELS, *JACOBIANS, *FUSING):
@@ -61,6 +62,7 @@ def test_making_leaves_the_global_generator_alone():
     assert torch.equal(torch.get_rng_state(), before)
 
 
+@pytest.mark.slow
 @by_name(CASES)
 def test_a_case_has_a_finite_dense_truth_that_repeats(entry: Case):
     f, x = entry.make(generator(entry.name))
@@ -145,6 +147,7 @@ def test_calls_that_should_agree_do_not(entry: Fault):
         assert not torch.allclose(late, early, rtol=1e-9, atol=1e-9) or not torch.equal(answer, first)
 
 
+@pytest.mark.slow
 @by_name(MODELS)
 def test_a_model_runs_and_repeats(entry: Model):
     (_, outputs), (_, again), (_, others) = called(entry), called(entry), called(entry, seed=1)
@@ -156,6 +159,7 @@ def test_a_model_runs_and_repeats(entry: Model):
     assert entry.why or entry.must == "exact"
 
 
+@pytest.mark.slow
 @by_name([model for model in MODELS if model.layers in (0, 1)])
 def test_what_comes_out_as_one_layer_is_affine(entry: Model):
     module, example = entry.make(generator(entry.name))

@@ -1,5 +1,7 @@
 """A captured run tells everything that its readers need, and leaves nothing changed."""
 
+import functools
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -62,6 +64,35 @@ def test_modules_in_a_closure_are_named_after_the_variable():
     net = mlp().eval()
     graph = capture(lambda x: net(x).sum(), torch.randn(5, 4))
     assert "net.0.weight" in {value.name for value in graph.parameters()}
+
+
+class Holder:
+    def __init__(self):
+        self.net = nn.BatchNorm1d(4).train()
+
+    def __call__(self, x):
+        return self.net(x)
+
+    def method(self, x):
+        return self.net(x)
+
+
+@pytest.mark.parametrize("way", ["object", "method", "list", "dict", "partial", "nested"])
+def test_modules_are_found_in_objects_containers_and_other_functions(way):
+    holder = Holder()
+    held, named = [holder.net], {"net": holder.net}
+    f = {
+        "object": holder,
+        "method": holder.method,
+        "list": lambda x: held[0](x),
+        "dict": lambda x: named["net"](x),
+        "partial": functools.partial(lambda net, x: net(x), holder.net),
+        "nested": lambda x: holder(x) * 2,
+    }[way]
+    before = holder.net.running_mean.clone()
+    graph = capture(f, torch.randn(6, 4))
+    assert torch.equal(holder.net.running_mean, before)
+    assert any(value.name.endswith("weight") for value in graph.parameters())
 
 
 def test_a_line_of_the_users_code_is_named():
@@ -185,8 +216,9 @@ def test_a_parameter_that_the_run_writes_into_is_put_back():
         (lambda x: x + torch.randn(3), "random"),
         (lambda x: nn.functional.dropout(x, 0.5), "random"),
         (lambda x: x.mul_(2), "input written"),
+        (lambda x: x[:1].zero_() + x, "input written"),
     ],
-    ids=["detach", "data", "float", "if", "numpy", "list", "vmap", "noise", "dropout", "write"],
+    ids=["detach", "data", "float", "if", "numpy", "list", "vmap", "noise", "dropout", "write", "view"],
 )
 def test_what_a_repetition_could_get_wrong_is_noted(f, kind):
     assert kind in notes(f, torch.ones(3))

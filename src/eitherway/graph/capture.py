@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import sys
 import threading
+import types
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -20,6 +21,7 @@ from eitherway.graph.handwritten import handed_to
 from eitherway.graph.record import TRANSFORM, Escapes, TrainingLevel
 from eitherway.graph.tape import Tape
 
+_ELSEWHERE = {"torch", "numpy", "scipy", "math", "builtins", "functools", "eitherway"}
 _alone = threading.RLock()  # the modes and hooks below are of the process, or of one recording at a time
 
 
@@ -170,34 +172,55 @@ def _loose_tensors(f: Callable[..., Any]) -> list[tuple[str, Tensor]]:
     return [(name, thing) for name, thing in _reached(f) if isinstance(thing, Tensor)]
 
 
-def _reached(f: Any, depth: int = 0) -> Iterator[tuple[str, Any]]:
-    """Modules and tensors in a callable's closure, defaults, globals it names, bound object or partial arguments."""
-    if isinstance(f, nn.Module):
-        yield "", f
-        return
-    if depth > 4:
-        return
-    if isinstance(f, functools.partial):
-        yield from _reached(f.func, depth + 1)
-        things = {**{f"argument {i}": a for i, a in enumerate(f.args)}, **f.keywords}
-    else:
-        bound = getattr(f, "__self__", None)
-        if isinstance(bound, nn.Module):
-            yield "", bound
-        code = getattr(f, "__code__", None)
-        if code is None:
-            return
-        cells = getattr(f, "__closure__", None) or ()
-        things = {n: c.cell_contents for n, c in zip(code.co_freevars, cells) if not _empty(c)}
-        outside = getattr(f, "__globals__", {})
-        things = {**{n: outside[n] for n in code.co_names if n in outside}, **things}
-        if bound is not None and not isinstance(bound, nn.Module):
-            things = {**getattr(bound, "__dict__", {}), **things}
-    for name, thing in things.items():
+def _reached(f: Any) -> Iterator[tuple[str, Any]]:
+    """Modules and tensors that a callable can reach, each once, with the name it is known by."""
+    seen: set[int] = set()
+
+    def look(name: str, thing: Any, depth: int) -> Iterator[tuple[str, Any]]:
         if isinstance(thing, (nn.Module, Tensor)):
-            yield name, thing
-        elif callable(thing) and (hasattr(thing, "__closure__") or isinstance(thing, functools.partial)):
-            yield from _reached(thing, depth + 1)
+            if id(thing) not in seen:
+                seen.add(id(thing))
+                yield name, thing
+        elif depth < 5 and id(thing) not in seen and (not depth or _holds(thing)):
+            seen.add(id(thing))
+            item = isinstance(thing, (list, tuple, dict))
+            for inner, part in _contents(thing):
+                yield from look(f"{name}[{inner}]" if item else inner, part, depth + 1)
+
+    yield from look("", f, 0)
+
+
+def _holds(thing: Any) -> bool:
+    """Whether it is worth looking inside: containers and callables, but not a library's own."""
+    if isinstance(thing, (list, tuple, dict, functools.partial)):
+        return True
+    return callable(thing) and (getattr(thing, "__module__", None) or "").partition(".")[0] not in _ELSEWHERE
+
+
+def _contents(thing: Any) -> Iterator[tuple[str, Any]]:
+    """What a callable or a container holds, by name: closure, globals that it names, defaults, attributes, items."""
+    if isinstance(thing, dict):
+        yield from ((repr(key), part) for key, part in thing.items())
+    elif isinstance(thing, (list, tuple)):
+        yield from ((str(i), part) for i, part in enumerate(thing[:100]))
+    elif isinstance(thing, functools.partial):
+        yield from (("", thing.func), *((f"argument {i}", part) for i, part in enumerate(thing.args)))
+        yield from thing.keywords.items()
+    elif isinstance(thing, type):
+        return
+    else:
+        owner = getattr(thing, "__self__", None)
+        if owner is not None and not isinstance(owner, types.ModuleType):
+            yield "" if isinstance(owner, nn.Module) else "self", owner
+        inner = thing if hasattr(thing, "__closure__") else type(thing).__call__
+        code = getattr(inner, "__code__", None)
+        if code is not None:
+            cells = getattr(inner, "__closure__", None) or ()
+            yield from ((n, c.cell_contents) for n, c in zip(code.co_freevars, cells) if not _empty(c))
+            outside = getattr(inner, "__globals__", {})
+            yield from ((n, outside[n]) for n in code.co_names if n in outside)
+        if not isinstance(thing, types.FunctionType):
+            yield from getattr(thing, "__dict__", {}).items()
 
 
 def _empty(cell: Any) -> bool:

@@ -182,6 +182,11 @@ class Tape:
                 return None  # somebody else would have seen the write
         return overload if last.get(old.index, -1) <= op.index else None
 
+    def _room_of_input(self, value: Value) -> bool:
+        """Whether a value is a view of an input's memory."""
+        shared = self.storages.get(value.room, []) if value.room is not None else []
+        return any(self.values[i].kind == "input" for i in shared)
+
     def _notes_on_what_happened(self, outputs: list[int]) -> None:
         for op in self.ops:
             reads = [self.values[i] for i in op.inputs]
@@ -198,6 +203,8 @@ class Tape:
                 self.note("inplace", f"{op.name} writes into memory that others see ({op.label})", op.index)
             for i in op.mutates:
                 value = self.values[i]
+                if value.kind == "result" and self._room_of_input(value):
+                    self.note("input written", f"{op.name} writes into an input, through a view ({op.label})", op.index)
                 if value.kind == "input":
                     self.note("input written", f"{op.name} writes into the input {value.name} ({op.label})", op.index)
                 elif value.kind != "result":

@@ -63,9 +63,14 @@ def slope_of(case, seed, side="both", noise=0.0, dtype=np.float64):
     return found.value[0, 0], found.error[0, 0], case.slope(x[0])
 
 
-@pytest.mark.parametrize("side", ["both", "above"])
+@pytest.mark.parametrize("side", ["both", pytest.param("above", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
-    "noise, dtype", [(0.0, np.float64), (0.0, np.float32), (1e-8, np.float64), (1e-3, np.float64), (1e-2, np.float64)]
+    "noise, dtype",
+    [
+        *((0.0, np.float64), (1e-3, np.float64)),
+        *(pytest.param(*case, marks=pytest.mark.slow) for case in ((0.0, np.float32), (1e-8, np.float64))),
+        pytest.param(1e-2, np.float64, marks=pytest.mark.slow),
+    ],
 )
 def test_the_true_slope_lies_within_the_bar_in_95_cases_of_100(side, noise, dtype):
     inside = []

@@ -253,3 +253,15 @@ def test_one_jacobian_and_a_plan_say_the_same():
     for batched in (False, True):
         once = jacobian(net, example, batched=batched)
         assert torch.allclose(once, prepare_jacobian(net, example, batched=batched)(example), rtol=1e-10, atol=1e-12)
+
+
+def test_a_way_that_breaks_while_it_is_planned_is_not_open(monkeypatch):
+    def broken(*_, **__):
+        raise IndexError("list index out of range")
+
+    monkeypatch.setattr("eitherway.calculus.jacobian.choose.prepare_chain", broken)
+    x = torch.ones(3)
+    plan = prepare_jacobian(torch.sin, x)
+    assert torch.allclose(plan(x), torch.diag(x.cos())) and "IndexError" in plan.explain()
+    with pytest.raises(ModelError, match="way cannot be planned here: IndexError"):
+        prepare_jacobian(torch.sin, x, mode="chain")

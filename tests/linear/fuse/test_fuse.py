@@ -39,6 +39,7 @@ class Wrapped(nn.Module):
         return self.run(self, *xs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", FUSING, ids=lambda n: n.name)
 def test_the_networks_that_are_timed_come_out_with_as_few_layers_as_can_be(network):
     model, x = network.make(torch.Generator().manual_seed(3))

@@ -190,6 +190,18 @@ def _in_order(edges: Edges, order: Sequence[int], bench: Bench) -> tuple[float, 
     return seconds, edges
 
 
+def _ranks(pairs: Sequence[tuple[int, int]]) -> dict[int, int]:
+    """For each vertex the longest way to it: one that was put between two parallel edges may have any number."""
+    rank = {vertex: 0 for pair in pairs for vertex in pair}
+    moved = True
+    while moved:
+        moved = False
+        for come, to in pairs:
+            if rank[to] <= rank[come]:
+                rank[to], moved = rank[come] + 1, True
+    return rank
+
+
 def as_link(
     edges: Edges, entry: int, leave: int, tree: Tree, seconds: float, m: int, n: int, label: str, algebra: Algebra
 ) -> Tree:
@@ -208,8 +220,9 @@ def as_link(
     order = sorted(edges, key=lambda pair: (pair[0], pair[1]))
     parts = tuple(edges[pair] for pair in order)
     batched = algebra.batched
-    forth_order = sorted(range(len(order)), key=lambda k: order[k][0])
-    back_order = sorted(range(len(order)), key=lambda k: order[k][1], reverse=True)
+    rank = _ranks(order)
+    forth_order = sorted(range(len(order)), key=lambda k: rank[order[k][0]])
+    back_order = sorted(range(len(order)), key=lambda k: rank[order[k][1]], reverse=True)
 
     def go(contents: Any, stack: Tensor, back: bool) -> Tensor:
         held: dict[int, Tensor] = {leave if back else entry: stack}

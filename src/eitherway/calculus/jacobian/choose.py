@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -22,6 +22,7 @@ Mode = Literal["auto", "chain", "sparse", "reverse", "forward"]
 MODES: tuple[str, ...] = get_args(Mode)
 CLOSE = 4.0
 """Ways predicted within this factor of the best are timed: predictions are off by up to 3 (measured on 11 networks)."""
+_FAILURES = (RuntimeError, TypeError, ValueError, LookupError, AttributeError, AssertionError, ArithmeticError)
 SMALL = 64 * 64
 """Below so many entries a dense answer costs little more than a single product, so nothing is looked for in it."""
 
@@ -89,6 +90,10 @@ def choose(
             if mode == name:
                 raise
             refused[name] = str(error)
+        except _FAILURES as error:  # a way that cannot even be planned is not open; torch's own need no planning
+            if mode == name:
+                raise ModelError(f"the {name} way cannot be planned here: {type(error).__name__}: {error}") from error
+            refused[name] = f"{type(error).__name__}: {error}"
     predicted = {name: way.cost for name, way in made.items()}
     if mode != "auto":
         return Choice(mode, made[mode], f"mode={mode!r} was asked for", predicted, {}, refused)
@@ -108,9 +113,9 @@ def choose(
 
 def _makers(
     f: Function, graph: Graph | None, x: Tensor, sizes: Sizes, mode: Mode, memory: int | None
-) -> dict[str, Callable[[], Way]]:
+) -> dict[str, Callable[[], Any]]:
     """The ways worth making, by name."""
-    makers: dict[str, Callable[[], Way]] = {}
+    makers: dict[str, Callable[[], Any]] = {}
 
     def wanted(name: str) -> bool:
         return mode in (name, "auto")
@@ -124,7 +129,7 @@ def _makers(
     if wanted("chain"):
         makers["chain"] = lambda: prepare_chain(_followed(graph), batched=sizes.batch is not None, memory=memory)
     if mode == "sparse" or (mode == "auto" and sizes.batch is None and sizes.rows * sizes.columns > SMALL):
-        makers["sparse"] = lambda: _sparse(f, graph, x, sizes, mode)
+        makers["sparse"] = lambda: _sparse(f, graph, x, sizes, mode, memory)
     return makers
 
 
@@ -141,10 +146,10 @@ def _followed(graph: Graph | None) -> Graph:
     return graph
 
 
-def _sparse(f: Function, graph: Graph | None, x: Tensor, sizes: Sizes, mode: Mode) -> Sparse:
+def _sparse(f: Function, graph: Graph | None, x: Tensor, sizes: Sizes, mode: Mode, memory: int | None) -> Sparse:
     if sizes.batch is not None:
         raise ModelError("a batch is taken sample by sample, where sparsity is not looked for; use batched=False")
-    compressed = prepare_sparse(f, _followed(graph), x)
+    compressed = prepare_sparse(f, _followed(graph), x, memory=memory)
     if mode == "auto" and not compressed.worthwhile:
         raise ModelError(f"{compressed.colours} products would be needed for {sizes.rows} x {sizes.columns}")
     return Sparse(compressed)

@@ -88,7 +88,7 @@ class JacobianPlan:
             self._check_operator(x)
             return
         if self.form == "sparse":
-            self.way = prepare_sparse(self._run, self._followed(), x)
+            self.way = prepare_sparse(self._run, self._followed(), x, memory=self.memory)
         else:
             s = self.sizes
             must_fit(s.rows, s.columns, s.batch or 1, x.dtype, x.device, self.memory)
