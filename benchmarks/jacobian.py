@@ -181,6 +181,7 @@ def one_call(name: str, batched: bool, way: str, chunk: int | None) -> Callable[
     tiny = torch.ones(2, 3, dtype=x.dtype) if batched else torch.ones(3, dtype=x.dtype)
     if way == "ours":
         unprepared(small, tiny, batched, memory=BUDGET)
+        unprepared(small, tiny, False, form="sparse")  # its imports, too
         return lambda: unprepared(module, x, batched, memory=BUDGET)
     if way == "ours, prepared":
         plan_of(small, tiny, batched, memory=BUDGET)(tiny)
