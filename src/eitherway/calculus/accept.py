@@ -152,6 +152,32 @@ def as_output(y: Any, f: Callable[..., Any]) -> Tensor:
     raise ModelError(f"{name} returned {type(y).__name__}; expected a tensor of real numbers")
 
 
+def must_be_vectors(vectors: Any) -> None:
+    """Refuses what an operator cannot be multiplied with.
+
+    Raises:
+        ModelError: for lists, arrays and all else that is no tensor.
+    """
+    if not isinstance(vectors, Tensor):
+        raise ModelError(
+            f"an operator was multiplied with {vectors!r:.60}, a {type(vectors).__name__}; expected a tensor: "
+            "torch.tensor(...)"
+        )
+
+
+def must_be_callable(f: Any, asked: str) -> None:
+    """Refuses what is no function.
+
+    Args:
+        asked: who wants one: "jacobian".
+
+    Raises:
+        ModelError: if f cannot be called.
+    """
+    if not callable(f):
+        raise ModelError(f"{asked} got {f!r:.60}, a {type(f).__name__}; expected a function or a module of tensors")
+
+
 def name_of(f: Callable[..., Any]) -> str:
     """What a message calls f: a function's name, a module's class."""
     return type(f).__name__ if isinstance(f, nn.Module) else getattr(f, "__name__", type(f).__name__)

@@ -244,6 +244,26 @@ def test_what_has_no_jacobian_gets_a_sentence(f, x, message):
             jacobian(f, x, form=form)
 
 
+@pytest.mark.parametrize("door", (jacobian, prepare_jacobian))
+def test_what_cannot_be_called_is_refused(door):
+    with pytest.raises(ModelError, match="jacobian got 3, a int; expected a function or a module of tensors"):
+        door(3, [1.0])
+
+
+@pytest.mark.parametrize(
+    ("f", "x"),
+    [
+        (torch.sqrt, torch.tensor([0.0, 1.0])),
+        (torch.log, torch.tensor([-1.0, 1.0])),
+        (lambda x: x**2, torch.tensor([float("inf"), 1.0])),
+    ],
+    ids=["an infinite slope", "a value that is not a number", "a point at infinity"],
+)
+def test_what_is_not_finite_is_answered_without_a_warning(f, x):
+    for mode in ("auto", "reverse", "chain"):  # warnings are errors here
+        assert jacobian(f, x, mode=mode)[1, 1] == jacrev(f)(x)[1, 1]
+
+
 def test_unknown_modes_and_forms_name_the_known():
     with pytest.raises(ModelError, match="mode is 'revers'.*reverse"):
         jacobian(torch.sin, [1.0], mode="revers")  # type: ignore[arg-type]

@@ -84,6 +84,13 @@ def test_vectors_of_another_length_are_refused(wrong, mode):
         J @ wrong.double()
 
 
+@pytest.mark.parametrize("mode", ("chain", "reverse"))
+def test_what_is_no_tensor_is_refused(mode):
+    J = jacobian(NET, normal(generator("lists"), 4), form="operator", mode=mode)
+    with pytest.raises(ModelError, match="an operator was multiplied with .*, a list; expected a tensor"):
+        J @ [1.0, 2.0, 3.0, 4.0]
+
+
 def test_an_operator_says_what_it_expected():
     J = operator_of(NET, normal(generator("says"), 4))
     assert repr(J) == "JacobianOperator(3 x 4)" and isinstance(J.T, JacobianOperator)

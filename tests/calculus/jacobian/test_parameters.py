@@ -225,3 +225,15 @@ def test_random_modules_are_refused():
     net = nn.Sequential(nn.Linear(4, 3), nn.Dropout(0.5))
     with pytest.raises(ModelError, match="two calls of Sequential at one point returned two values, so it"):
         jacobian(net, torch.ones(2, 4), wrt="parameters")
+
+
+@pytest.mark.parametrize("asked", ({"mode": "chain"}, {"form": "sparse"}, {"argnums": 1}))
+def test_settings_of_the_input_are_refused(asked):
+    with pytest.raises(ModelError, match="those by parameters are dense and torch's: leave these out"):
+        jacobian(nn.Linear(2, 1), torch.ones(2), wrt="parameters", **asked)
+
+
+@pytest.mark.parametrize("wrt", (None, 3, ["weight", 1]))
+def test_names_of_parameters_are_words(wrt):
+    with pytest.raises(ModelError, match="expected 'input', 'parameters', or a list of the names of parameters"):
+        jacobian(nn.Linear(2, 1), torch.ones(2), wrt=wrt)

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from eitherway.base.errors import ModelError
+from eitherway.calculus.accept import must_be_vectors
 from eitherway.calculus.chain.algebra import Algebra, Tree
 from eitherway.calculus.chain.factors import Kind
 from eitherway.calculus.chain.program import through
@@ -80,8 +81,9 @@ class ChainOperator:
         """J v.
 
         Raises:
-            ModelError: if v does not fit.
+            ModelError: if v is no tensor or does not fit.
         """
+        must_be_vectors(v)
         lead, columns = tuple(self.shape[:-2]), self.shape[-1]
         many = v.dim() == len(lead) + 2
         size = v.shape[-2 if many else -1] if v.dim() else -1
@@ -100,7 +102,7 @@ class ChainOperator:
         """J^T u.
 
         Raises:
-            ModelError: if u does not fit.
+            ModelError: if u is no tensor or does not fit.
         """
         return self.T.matmul(u)
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from eitherway.base.errors import ModelError, nearest
-from eitherway.calculus.accept import as_point, name_of
+from eitherway.calculus.accept import as_point, must_be_callable, name_of
 from eitherway.calculus.jacobian.at_once import at_once
 from eitherway.calculus.jacobian.choose import MODES, Mode
 from eitherway.calculus.jacobian.memory import as_bytes
@@ -40,7 +40,8 @@ def jacobian(
         mode: "auto" chooses by a prediction for each way; or one of "chain", "sparse", "reverse", "forward".
         form: "dense"; "operator", an object that multiplies with vectors and is never written down; "sparse", a
             torch sparse tensor of flattened outputs by flattened inputs.
-        wrt: "input"; or, for a module, "parameters" or a list of their names.
+        wrt: "input"; or, for a module, "parameters" or a list of their names, with `mode`, `form` and `argnums` left
+            as they are.
         argnums: which argument is varied where x is a tuple; a tuple of numbers gives a tuple of Jacobians.
         batched: x and f(x) hold one sample a row, and each sample's own Jacobian is wanted.
         memory: what the evaluation may take, in bytes or as "200MB"; ways that need more are taken in chunks or not.
@@ -70,11 +71,17 @@ def jacobian(
             return jacobian(
                 f, outside(x), mode=mode, form=form, wrt=wrt, argnums=argnums, batched=batched, memory=memory
             )
+    must_be_callable(f, "jacobian")
     _known("mode", mode, MODES)
     _known("form", form, FORMS)
     budget = as_bytes(memory)
     if wrt != "input":
-        names = None if wrt == "parameters" else [wrt] if isinstance(wrt, str) else list(wrt)
+        names = _names(wrt)
+        if (mode, form, argnums) != ("auto", "dense", 0):
+            raise ModelError(
+                f"mode={mode!r}, form={form!r} and argnums={argnums!r} are of Jacobians by the input; those by "
+                "parameters are dense and torch's: leave these out"
+            )
         return parameter_jacobian(f, x, names, batched=batched, memory=budget)
     arguments = _arguments(x)
     chosen = tuple(argnums) if isinstance(argnums, tuple | list) else (argnums,)
@@ -117,6 +124,7 @@ def prepare_jacobian(
     if torch.is_inference_mode_enabled():
         with torch.inference_mode(False):
             return prepare_jacobian(f, outside(example), mode=mode, form=form, batched=batched, memory=memory)
+    must_be_callable(f, "prepare_jacobian")
     _known("mode", mode, MODES)
     _known("form", form, FORMS)
     if isinstance(example, tuple) and any(isinstance(part, Tensor) for part in example):
@@ -164,6 +172,16 @@ def _argument(arguments: tuple[Any, ...], i: int) -> Tensor:
     if isinstance(i, bool) or not isinstance(i, int) or not -len(arguments) <= i < len(arguments):
         raise ModelError(f"argnums is {i!r} and there are {len(arguments)} arguments, counted from 0")
     return as_point(arguments[i], name="x" if len(arguments) == 1 else f"x[{i % len(arguments)}]")
+
+
+def _names(wrt: Any) -> list[str] | None:
+    """The parameters that are varied; None for all."""
+    if wrt == "parameters":
+        return None
+    names = [wrt] if isinstance(wrt, str) else list(wrt) if isinstance(wrt, Sequence) else [wrt]
+    if not all(isinstance(name, str) for name in names):
+        raise ModelError(f"wrt is {wrt!r}; expected 'input', 'parameters', or a list of the names of parameters")
+    return names
 
 
 def _known(name: str, given: Any, known: Sequence[str]) -> None:

@@ -21,7 +21,8 @@ _SUSPICIOUS = ("cut", "escape", "hook", "opaque", "inplace", "state written")
 def what_is_wrong(J: Tensor, seen: Probe, sizes: Sizes, graph: Graph | None = None) -> str:
     """What is wrong with a Jacobian, against one product on each side; "" if nothing.
 
-    Torch's own two modes may differ where a Function is written by hand; a way may agree with either.
+    Torch's own two modes may differ where a Function is written by hand; a way may agree with either. Where torch's own
+    product is not finite (the slope of a root at 0) there is nothing to compare.
 
     Args:
         J: (p, q), dense or sparse, or (B, p, q).
@@ -33,10 +34,10 @@ def what_is_wrong(J: Tensor, seen: Probe, sizes: Sizes, graph: Graph | None = No
         across = torch.bmm(seen.w.view(sizes.batch, 1, -1), J).flatten()
     else:
         along, across = _product(J, seen.u), _product(J.t(), seen.w)
-    largest = float(seen.y.abs().max()) if seen.y.numel() else 0.0
-    if agree(across, seen.across, size, eps=eps, least=largest):
+    largest = _largest(seen.y)
+    if agree(*_finite(across, seen.across), size, eps=eps, least=largest):
         return ""
-    if seen.along is not None and agree(along, seen.along, size, eps=eps, least=largest):
+    if seen.along is not None and agree(*_finite(along, seen.along), size, eps=eps, least=largest):
         if not jvp_is_wrong(seen):
             return ""
         return "it agrees with torch's jvp, which is not what the values do; torch's vjp is"
@@ -53,18 +54,30 @@ def jvp_is_wrong(seen: Probe) -> bool:
 def operator_is_wrong(J: Any, seen: Probe, graph: Graph | None) -> str:
     """What is wrong with the products of an operator, both of which must be right; "" if nothing."""
     size, eps = max(J.shape), _coarsest(graph, seen.u.dtype)
-    largest = float(seen.y.abs().max()) if seen.y.numel() else 0.0
-    if not agree(J.T @ seen.w, seen.across, size, eps=eps, least=largest):
+    largest = _largest(seen.y)
+    if not agree(*_finite(J.T @ seen.w, seen.across), size, eps=eps, least=largest):
         return "its product with a random covector is not torch's vjp"
     along = J @ seen.u
     trusted = seen.along is not None and not jvp_is_wrong(seen)
-    if seen.along is not None and trusted and not agree(along, seen.along, size, eps=eps, least=largest):
+    if seen.along is not None and trusted and not agree(*_finite(along, seen.along), size, eps=eps, least=largest):
         return "its product with a random vector is not torch's jvp"
     ours, theirs = (along * seen.w).sum()[None], (seen.across * seen.u).sum()[None]
     scale = float((along * seen.w).abs().sum())
     if not trusted and not float((ours - theirs).abs()) <= 1e3 * eps * size**0.5 * scale:
         return "its products with a random vector and a random covector contradict each other"
     return ""
+
+
+def _finite(found: Tensor, expected: Tensor) -> tuple[Tensor, Tensor]:
+    """The entries at which something finite is expected."""
+    kept = expected.isfinite()
+    return found[kept], expected[kept]
+
+
+def _largest(y: Tensor) -> float:
+    """The size of the largest finite value."""
+    finite = y[y.isfinite()]
+    return float(finite.abs().max()) if finite.numel() else 0.0
 
 
 def _coarsest(graph: Graph | None, dtype: torch.dtype) -> float:

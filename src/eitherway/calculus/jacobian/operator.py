@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from eitherway.base.errors import ModelError
+from eitherway.calculus.accept import must_be_vectors
 
 
 class JacobianOperator:
@@ -18,6 +19,7 @@ class JacobianOperator:
         push: (q,) -> (p,).
         pull: (p,) -> (q,).
         shape: (p, q): outputs by inputs, flattened.
+        like: a tensor of the dtype and on the device that `dense` is made in.
 
     >>> J = operator_of(lambda x: x**2, torch.tensor([1.0, 3.0]))
     >>> J @ torch.ones(2), J.T @ torch.ones(2)
@@ -25,23 +27,28 @@ class JacobianOperator:
     """
 
     def __init__(
-        self, push: Callable[[Tensor], Tensor], pull: Callable[[Tensor], Tensor], shape: tuple[int, int]
+        self,
+        push: Callable[[Tensor], Tensor],
+        pull: Callable[[Tensor], Tensor],
+        shape: tuple[int, int],
+        like: Tensor,
     ) -> None:
-        self.push, self.pull, self.shape = push, pull, shape
+        self.push, self.pull, self.shape, self.like = push, pull, shape, like
 
     def __repr__(self) -> str:
         return f"JacobianOperator({self.shape[0]} x {self.shape[1]})"
 
     @property
     def T(self) -> JacobianOperator:
-        return JacobianOperator(self.pull, self.push, (self.shape[1], self.shape[0]))
+        return JacobianOperator(self.pull, self.push, (self.shape[1], self.shape[0]), self.like)
 
     def __matmul__(self, vectors: Tensor) -> Tensor:
         """(q,) -> (p,), or (q, K) -> (p, K), one column after the other.
 
         Raises:
-            ModelError: if the first axis is not q long.
+            ModelError: for what is no tensor, or not q long along its first axis.
         """
+        must_be_vectors(vectors)
         if vectors.ndim not in (1, 2) or len(vectors) != self.shape[1]:
             raise ModelError(
                 f"an operator of shape {self.shape} was multiplied with {tuple(vectors.shape)}; expected "
@@ -54,13 +61,10 @@ class JacobianOperator:
     def dense(self) -> Tensor:
         """(p, q): row by row, or column by column where those are fewer."""
         p, q = self.shape
+        eye = torch.eye(min(p, q), dtype=self.like.dtype, device=self.like.device)
         if p <= q:
-            return torch.stack([self.pull(row) for row in torch.eye(p, **self._like)])
-        return torch.stack([self.push(column) for column in torch.eye(q, **self._like)], 1)
-
-    @property
-    def _like(self) -> dict:
-        return {"dtype": getattr(self, "dtype", None), "device": getattr(self, "device", None)}
+            return torch.stack([self.pull(row) for row in eye])
+        return torch.stack([self.push(column) for column in eye], 1)
 
 
 def operator_of(f: Callable[[Tensor], Tensor], x: Tensor, *, forwards: bool = True) -> JacobianOperator:
@@ -90,9 +94,7 @@ def operator_of(f: Callable[[Tensor], Tensor], x: Tensor, *, forwards: bool = Tr
             (found,) = torch.autograd.grad(y, leaf, u.reshape(y.shape), retain_graph=True, allow_unused=True)
         return leaf.new_zeros(leaf.numel()) if found is None else found.reshape(-1)
 
-    made = JacobianOperator(push, pull, (y.numel(), x.numel()))
-    made.dtype, made.device = x.dtype, x.device  # type: ignore[attr-defined]
-    return made
+    return JacobianOperator(push, pull, (y.numel(), x.numel()), leaf.detach())
 
 
 def _pushed_by_pulling(f: Callable[[Tensor], Tensor], leaf: Tensor, v: Tensor) -> Tensor:
