@@ -174,6 +174,9 @@ def test_the_text_has_as_many_digits_as_the_bar_allows():
         ({"samples": 10}, "samples are the directions of 'spsa' and 'antithetic'"),
         ({"method": "spsa", "samples": 1}, "samples are the directions of 'spsa'"),
         ({"noise": -1.0}, "is no standard deviation of f"),
+        ({"noise": "little"}, "is no standard deviation of f"),
+        ({"method": "spsa", "samples": 2.5}, "samples are the directions of 'spsa'"),
+        ({"method": "antithetic", "spread": float("inf")}, "is no width to smooth over"),
         ({"scale": [1.0, 2.0, 3.0]}, "must be a positive number, or one for each entry"),
         ({"scale": 0.0}, "must be a positive number, or one for each entry"),
         ({"method": "antithetic", "spread": 0.0}, "is no width to smooth over"),
@@ -192,6 +195,7 @@ def test_settings_that_cannot_be_used_are_refused(arguments, message):
         (lambda x: None, 1.0, "returned NoneType; expected a number or an array of real numbers"),
         (lambda x: float(x.sum()), np.ones(0), "there is no entry to differentiate by"),
         (lambda x: x, "one", "a point is a number, a list of numbers"),
+        (None, 1.0, "estimate got None, a NoneType; expected a function or a module of tensors"),
         (lambda x: math.sin(x), torch.ones(2), "use torch.sin"),
     ],
 )

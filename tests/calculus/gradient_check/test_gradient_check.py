@@ -331,6 +331,8 @@ def test_the_report_is_a_table_a_page_and_a_picture():
         (lambda x: math.sin(x), [1.0, 2.0], "use torch.sin"),
         (lambda x: x * 2, torch.tensor([1, 2]), "was given no real numbers to differentiate by"),
         (lambda x: x * 2, "one", "a point is a number"),
+        (lambda x: x * 2, torch.ones(0), "no real numbers to differentiate by: every input is empty"),
+        (None, [1.0], "gradient_check got None, a NoneType; expected a function or a module of tensors"),
     ],
 )
 def test_functions_and_points_that_cannot_be_checked_are_refused(f, x, message):
@@ -343,6 +345,7 @@ def test_functions_and_points_that_cannot_be_checked_are_refused(f, x, message):
     [
         ({"precision": "singel"}, "is no precision to check in"),
         ({"tolerance": -1.0}, "is no relative error: give a number >= 0"),
+        ({"tolerance": "small"}, "is no relative error: give a number >= 0"),
         ({"exhaustive": 0}, "is no number of entries: give 1 or more"),
     ],
 )

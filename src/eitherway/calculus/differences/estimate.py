@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from html import escape
+from numbers import Integral, Real
 from typing import Any, Literal, get_args
 
 import numpy as np
 
 from eitherway.base.errors import ModelError, nearest
 from eitherway.base.keys import Key
+from eitherway.calculus.accept import must_be_callable
 from eitherway.calculus.differences.ladder import Slopes, differentiate
 from eitherway.calculus.differences.noise import measure_noise
 from eitherway.calculus.differences.smoothed import antithetic, spsa
@@ -114,16 +116,17 @@ def estimate(
     >>> print(estimate(lambda x: x[0] ** 2 * x[1], [3.0, 2.0]).value.round(6))
     [12.  9.]
     """
+    must_be_callable(f, "estimate")
     if method not in get_args(Method):
         raise ModelError(f"method={method!r} is no way to estimate a derivative. {nearest(method, get_args(Method))}")
     sampled = method in ("spsa", "antithetic")
-    if samples is not None and not (sampled and samples >= 2):
+    if samples is not None and not (sampled and isinstance(samples, Integral) and samples >= 2):
         raise ModelError(
             f"samples={samples!r} with {method!r}: samples are the directions of 'spsa' and 'antithetic', at least 2"
         )
-    if noise is not None and not (np.isfinite(noise) and noise >= 0):
+    if noise is not None and not (isinstance(noise, Real) and 0 <= noise < np.inf):
         raise ModelError(f"noise={noise!r} is no standard deviation of f: give a number >= 0, or leave it out")
-    if not spread > 0:
+    if not (isinstance(spread, Real) and 0 < spread < np.inf):
         raise ModelError(f"spread={spread!r} is no width to smooth over: give a number above 0, such as 0.05")
     values = Values(f, x, batched=batched)
     if not values.x.size:

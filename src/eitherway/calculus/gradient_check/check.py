@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from numbers import Integral, Real
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from eitherway.base.errors import ModelError, nearest
 from eitherway.base.keys import Key
-from eitherway.calculus.accept import name_of
+from eitherway.calculus.accept import must_be_callable, name_of
 from eitherway.calculus.gradient_check.compare import Compare
 from eitherway.calculus.gradient_check.gradients import Autograd, Given, plain_function
 from eitherway.calculus.gradient_check.leaves import Leaves
@@ -61,13 +62,14 @@ def gradient_check(
     >>> print(str(gradient_check(square, [3.0]).blames[0]).partition(" +-")[0])
     output y with respect to x[0]: autograd says 3, differences say 6
     """
+    must_be_callable(f, "gradient_check")
     if precision not in get_args(Precision):
         raise ModelError(
             f"precision={precision!r} is no precision to check in. {nearest(precision, get_args(Precision))}"
         )
-    if tolerance is not None and not (np.isfinite(tolerance) and tolerance >= 0):
+    if tolerance is not None and not (isinstance(tolerance, Real) and 0 <= tolerance < np.inf):
         raise ModelError(f"tolerance={tolerance!r} is no relative error: give a number >= 0, or leave it out")
-    if exhaustive < 1:
+    if not (isinstance(exhaustive, Integral) and exhaustive >= 1):
         raise ModelError(f"exhaustive={exhaustive!r} is no number of entries: give 1 or more")
     if gradient is not None and not _has_tensors(x) and not isinstance(f, nn.Module):
         f = plain_function(f)

@@ -67,7 +67,8 @@ class Leaves:
                 if p.is_floating_point() and p.numel()
             ]
         if not self.leaves:
-            raise ModelError(f"{name_of(f)} was given no real numbers to differentiate by: {'; '.join(self.skipped)}")
+            why = "; ".join(self.skipped) or "every input is empty"
+            raise ModelError(f"{name_of(f)} was given no real numbers to differentiate by: {why}")
 
     def value(self, index: int | None = None, moved: Tensor | None = None, *, seed: int | None = None) -> Tensor:
         """y at the base point, or with one leaf moved; nothing is tracked."""
