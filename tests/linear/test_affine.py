@@ -155,6 +155,16 @@ def test_a_function_whose_shape_changes_is_no_one_map():
         is_linear(lambda x: x[x > 0], 3)
 
 
+def test_a_function_that_casts_to_single_precision_is_judged_by_it():
+    assert is_linear(lambda x: torch.eye(2) @ x.float(), 2).linear
+    assert not is_linear(lambda x: x.float() + 1e-3 * x.float() ** 2, 2).affine
+
+
+def test_what_is_no_function_is_refused():
+    with pytest.raises(ew.ModelError, match="expected a function, a module or a map"):
+        is_linear(None)
+
+
 def test_a_function_that_answers_no_tensor_is_refused():
     with pytest.raises(ew.ModelError, match="a map answers one tensor: return that"):
         is_linear(lambda x: "text", 3)

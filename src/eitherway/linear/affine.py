@@ -91,8 +91,9 @@ def is_linear(f: Callable[..., Any], size: int | Sequence[int] | Tensor | None =
     if graph is not None and graph.random:
         noise = "; ".join(note.text for note in graph.notes if note.kind == "random")
         raise ModelError(f"f is random, so it is no one map: {noise}; call .eval(), or draw the noise outside")
-    residual, scale, shift = _superposition(subject, seed)
-    bent = residual > subject.tolerance
+    precision = _precision(subject, graph)
+    residual, scale, shift = _superposition(subject, seed, torch.finfo(precision).eps)
+    bent = residual > (1e-9 if precision == torch.float64 else 1e-4)  # violations that rounding explains
     proved = proof.order is not Order.OTHER and not bent
     linear = not bent and not bool(shift.any())
     return Linearity(linear, not bent, proved, residual, shift, proof.breaks, scale if bent else None)
@@ -150,6 +151,8 @@ class _Subject:
         Raises:
             ModelError: if it takes none.
         """
+        if not callable(f):
+            raise ModelError(f"f is {f!r:.60}, a {type(f).__name__}; expected a function, a module or a map")
         if isinstance(f, nn.Module):
             f = copy.deepcopy(f).double().eval()
         shapes = _guesses(f) if size is None else [_shape(size)]
@@ -168,11 +171,6 @@ class _Subject:
         asked = "no size was found that f takes" if size is None else "f does not take an input of that size"
         raise ModelError(f"{asked} ({'; '.join(dict.fromkeys(tried[:3]))}); give one: is_linear(f, size=...)")
 
-    @property
-    def tolerance(self) -> float:
-        """Relative violations of superposition that rounding explains."""
-        return 1e-9 if self.zero.dtype == torch.float64 else 1e-4
-
     def __call__(self, x: Tensor) -> Tensor:
         """f's value at x, in float64."""
         with torch.no_grad():
@@ -184,8 +182,19 @@ class _Subject:
         return torch.view_as_real(y) if y.is_complex() else y.to(torch.float64)
 
 
-def _superposition(f: _Subject, seed: int) -> tuple[float, float | None, Tensor]:
-    """(largest relative violation of f(a x + (1 - a) y) = a f(x) + (1 - a) f(y), the scale where it is, f(0))."""
+def _precision(subject: _Subject, graph: Graph | None) -> torch.dtype:
+    """What f computes in, where a float64 goes in: float32 if it casts to that anywhere. Narrower numbers bend."""
+    through = {value.dtype for value in graph.values if value.depends} if graph is not None else set()
+    single = {torch.float32, torch.complex64} & {subject.zero.dtype, *through}
+    return torch.float32 if single else torch.float64
+
+
+def _superposition(f: _Subject, seed: int, eps: float) -> tuple[float, float | None, Tensor]:
+    """(largest relative violation of f(a x + (1 - a) y) = a f(x) + (1 - a) f(y), the scale where it is, f(0)).
+
+    Args:
+        eps: the rounding unit of what f computes in.
+    """
     generator = torch.Generator().manual_seed(seed)
     shape, dtype = f.zero.shape, f.zero.dtype
     zero = f(f.zero)
@@ -197,7 +206,7 @@ def _superposition(f: _Subject, seed: int) -> tuple[float, float | None, Tensor]
             ends, between = (f(x), f(y)), f(a * x + (1 - a) * y)
             if any(value.shape != zero.shape for value in (*ends, between)):
                 raise ModelError(f"f answers {tuple(zero.shape)} at 0 and another shape elsewhere, so it is no one map")
-            violation = _violation(between, a * ends[0] + (1 - a) * ends[1], zero, ends, torch.finfo(dtype).eps)
+            violation = _violation(between, a * ends[0] + (1 - a) * ends[1], zero, ends, eps)
             if not violation <= worst:
                 worst, where = violation, scale
     return worst, where, zero
