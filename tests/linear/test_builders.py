@@ -191,6 +191,9 @@ def test_gradients_of_builders_are_right_at_nothing_at_all():
         (lambda: linear.projection([[1, 0, 0], [2, 0, 0]]), "directions of the projection are not independent"),
         (lambda: linear.projection([0, 0]), "leave out those that others span"),
         (lambda: linear.permutation([0, 2]), "expected every axis from 0 to n - 1 once"),
+        (lambda: linear.permutation("ba"), "permutation got 'ba': expected every axis"),
+        (lambda: linear.permutation(None), "permutation got None: expected every axis"),
+        (lambda: linear.nearest_rotation([[1, 2]]), "nearest_rotation needs a square matrix"),
         (lambda: linear.translation(1.0), "the shift b has shape"),
     ],
 )

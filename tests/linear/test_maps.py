@@ -322,3 +322,13 @@ def test_an_index_that_reaches_into_the_matrix_is_refused():
         linear.rotation([0.1, 0.2])[0, 0]
     with pytest.raises(TypeError, match="one map, not a batch"):
         len(identity(2))
+
+
+def test_affine_maps_are_a_batch_and_add_up_as_linear_ones_do():
+    moves = linear.translation([[1, 0], [0, 2], [3, 3]])
+    assert len(moves) == 3 and sum(moves).shift.tolist() == [4, 5] and [m.shift.tolist() for m in moves][2] == [3, 3]
+    with pytest.raises(IndexError, match="an index of 1 axes into a batch"):
+        moves[0][0]
+    with pytest.raises(TypeError, match="one map, not a batch"):
+        len(moves[0])
+    assert moves[0]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, overload
 
 import torch
@@ -141,7 +141,8 @@ class AffineMap:
             return AffineMap(self.linear + other, self.shift)
         raise ModelError(f"an affine map + {type(other).__name__}: to move further by b write translation(b) @ A")
 
-    __radd__ = __add__
+    def __radd__(self, other: Any) -> AffineMap:
+        return self if isinstance(other, int) and other == 0 else self + other  # sum() starts from 0
 
     def __sub__(self, other: Any) -> AffineMap:
         return self + (-other)
@@ -206,8 +207,22 @@ class AffineMap:
         same = self.shape[-2:] == other.shape[-2:]
         return same and all_close(self.homogeneous(), other.homogeneous(), max(self.shape[-2:]), tolerance)
 
+    def __bool__(self) -> bool:
+        return True  # a map is something, even a single one, which has no length
+
+    def __len__(self) -> int:
+        if not self.batch_shape:
+            raise TypeError("this is one map, not a batch of maps")
+        return self.batch_shape[0]
+
+    def __iter__(self) -> Iterator[AffineMap]:
+        return (self[i] for i in range(len(self)))
+
     def __getitem__(self, index: Any) -> AffineMap:
-        """Some maps of the batch."""
+        """Some maps of the batch: A[0], A[1:3], A[0, 2]."""
+        used = len(index) if isinstance(index, tuple) else 1
+        if used > len(self.batch_shape) or index is Ellipsis or (isinstance(index, tuple) and Ellipsis in index):
+            raise IndexError(f"an index of {used} axes into a batch of shape {tuple(self.batch_shape)}")
         part = self.linear
         if part.batch_shape != self.batch_shape and not isinstance(part.form, Identity):
             part = LinearMap(part.matrix.expand(self.shape))

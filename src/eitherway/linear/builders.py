@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from operator import index
 from typing import Any
 
 import torch
@@ -213,11 +214,14 @@ def permutation(order: Sequence[int]) -> LinearMap:
     >>> permutation([2, 0, 1]) @ [10, 11, 12]
     tensor([12., 10., 11.], dtype=torch.float64)
     """
-    order = [int(axis) for axis in order]
-    if not order or sorted(order) != list(range(len(order))):
-        raise ModelError(f"permutation got {order}: expected every axis from 0 to n - 1 once")
-    swaps = sum(order[i] > order[j] for i in range(len(order)) for j in range(i + 1, len(order)))
-    return LinearMap.of(Orthonormal(torch.eye(len(order), dtype=torch.float64)[order], -1 if swaps % 2 else 1))
+    try:
+        axes = [index(axis) for axis in order]
+    except TypeError:
+        axes = []
+    if not axes or sorted(axes) != list(range(len(axes))):
+        raise ModelError(f"permutation got {order!r:.60}: expected every axis from 0 to n - 1 once")
+    swaps = sum(axes[i] > axes[j] for i in range(len(axes)) for j in range(i + 1, len(axes)))
+    return LinearMap.of(Orthonormal(torch.eye(len(axes), dtype=torch.float64)[axes], -1 if swaps % 2 else 1))
 
 
 def translation(b: Any) -> AffineMap:

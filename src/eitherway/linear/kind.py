@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from html import escape
+from numbers import Real
 
 import numpy as np
 import torch
@@ -116,8 +117,8 @@ def kind_of(map: LinearMap | AffineMap, tolerance: float | None = None) -> Kind:
             f"kind describes one map; this is a batch of {tuple(map.batch_shape)}. Ask one of them, A[0].kind(), "
             "or measure all at once by .residuals() of the linear map"
         )
-    if tolerance is not None and not tolerance >= 0:
-        raise ModelError(f"the tolerance of kind is {tolerance}: expected a small number of 0 or more, such as 1e-6")
+    if tolerance is not None and not (isinstance(tolerance, Real) and tolerance >= 0):
+        raise ModelError(f"the tolerance of kind is {tolerance!r}: expected a small number of 0 or more, such as 1e-6")
     linear = map.linear if isinstance(map, AffineMap) else map
     matrix = linear.matrix.detach()
     if tolerance is None:

@@ -12,6 +12,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from eitherway.base.errors import ModelError
+from eitherway.linear.given import as_matrix
+
 
 def signed_svd(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """U, s, V of A = U diag(s) V^T with U and V rotations; the last singular value carries the sign of det A.
@@ -86,7 +89,7 @@ def _turn(matrix: Tensor, rotation: Tensor, change: Tensor) -> Tensor:
     return rotation @ _Skew.apply((stretch + stretch.mT) / 2, skew - skew.mT)
 
 
-def nearest_rotation(matrix: Tensor) -> Tensor:
+def nearest_rotation(matrix: Any) -> Tensor:
     """The rotation in SO(n) nearest to A in the Frobenius norm, differentiable as often as wanted.
 
     It is unique where the two smallest singular values, the last one taken with the sign of det A, do not cancel; there
@@ -94,7 +97,10 @@ def nearest_rotation(matrix: Tensor) -> Tensor:
     many, and the part of the gradient that does not exist is 0.
 
     Args:
-        matrix: (..., n, n).
+        matrix: (..., n, n): a tensor, an array or nested lists.
+
+    Raises:
+        ModelError: if it is no square matrix of real numbers.
 
     Source: Umeyama 1991, "Least-squares estimation of transformation parameters between two point patterns";
         the derivative follows from R P = A with P symmetric: P X + X P = R^T dA - dA^T R, dR = R X.
@@ -103,6 +109,9 @@ def nearest_rotation(matrix: Tensor) -> Tensor:
     tensor([[1., 0.],
             [0., 1.]])
     """
+    matrix = as_matrix(matrix)
+    if matrix.shape[-2] != matrix.shape[-1]:
+        raise ModelError(f"nearest_rotation needs a square matrix; this one has shape {tuple(matrix.shape)}")
     return _Polar.apply(matrix)
 
 

@@ -110,6 +110,11 @@ def test_the_example_must_hold_a_tensor():
         fuse_linear(nn.Linear(2, 2), "no tensor")
 
 
+def test_the_model_must_be_something_to_call():
+    with pytest.raises(ModelError, match="the model is None, a NoneType; expected an nn.Module or a function"):
+        fuse_linear(None, torch.ones(2))
+
+
 def test_effective_depth_counts_the_stretches_between_activations():
     model, x = made(
         lambda: nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4), nn.BatchNorm1d(4)), 3, 4

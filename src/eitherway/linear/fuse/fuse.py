@@ -117,14 +117,15 @@ def fuse_linear(
             name.
 
     Raises:
-        ModelError: if the model cannot be run, or returns no tensor.
+        ModelError: if the model cannot be called, the example holds no tensor, or no tensor comes back. Errors
+            of the model itself come through as they are.
 
     >>> net = torch.nn.Sequential(*(torch.nn.Linear(8, 8) for _ in range(5)))
     >>> fused = fuse_linear(net, torch.ones(2, 8))
     >>> len(list(fused.model.parameters())), fused.report.effective_depth
     (2, 1)
     """
-    args, kwargs = _arguments(example)
+    args, kwargs = _arguments(model, example)
     made, report = _fused(model, args, kwargs, mode, sizes, copy)
     return Fused(made, report, model, example, {"mode": mode, "sizes": sizes, "copy": copy})
 
@@ -169,12 +170,15 @@ def effective_depth(model: nn.Module | Callable[..., Any], example: Example) -> 
     - 0, 1: these 2 layers are one linear map; add a non-linearity between them, or keep them on purpose as a \
 low-rank or overparameterised run
     """
-    args, kwargs = _arguments(example)
+    args, kwargs = _arguments(model, example)
     with _in_eval(model):
         return depth_of(capture(_twin(model, "eval") or model, *args, kwargs=kwargs))
 
 
-def _arguments(example: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def _arguments(model: Any, example: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The example as positional and keyword arguments."""
+    if not callable(model):
+        raise ModelError(f"the model is {model!r:.60}, a {type(model).__name__}; expected an nn.Module or a function")
     args, kwargs = ((), example) if isinstance(example, dict) else (example, {})
     args = args if isinstance(args, tuple) else (args,)
     leaves = pytree.tree_leaves((args, kwargs))
