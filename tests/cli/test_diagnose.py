@@ -38,6 +38,9 @@ batch = torch.ones(3, 6)
 pair = (torch.ones(3, 6),)
 text = "text"
 
+def fails():
+    raise OSError("no weights here")
+
 def draw():
     return torch.ones(2, 6)
 """
@@ -100,6 +103,9 @@ def test_json_is_one_line(folder, capsys):
             "expected a tensor, a tuple of them, or a function",
         ),
         (["models_here.py:net", "--example", "missing.py:b"], "there is no file missing.py"),
+        (["models_here.py:net", "--example", "int64:6:0"], "the bound of whole numbers is at least 1"),
+        (["models_here.py:fails", "--example", "4x6"], "models_here.py:fails() failed: OSError: no weights here"),
+        (["models_here.py:net", "--example", "models_here.py:fails"], "fails() failed: OSError: no weights here"),
         (["models_here.py:net", "--example", "4x7"], "models_here.py:net does not take the example (4x7): "),
     ],
 )

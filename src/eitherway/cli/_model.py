@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ def find_model(word: str) -> nn.Module:
         word: file.py:name or package.module:name.
 
     Raises:
-        ModelError: if there is none.
+        ModelError: if there is none, or it cannot be made.
     """
     if ":" not in word:
         hint = f"; say which model in it: {word}:model" if Path(word).suffix == ".py" else ""
@@ -36,12 +36,7 @@ def find_model(word: str) -> nn.Module:
     if isinstance(found, nn.Module):
         return found
     if callable(found):
-        try:
-            made = found()
-        except TypeError as error:
-            raise ModelError(
-                f"{word} cannot be called without arguments ({error}); give a module, or a function that makes one"
-            ) from None
+        made = _made(word, found, "a module")
         if isinstance(made, nn.Module):
             return made
         found = made
@@ -74,12 +69,30 @@ def find_example(words: Sequence[str], seed: int) -> tuple[Any, ...]:
     return tuple(inputs)
 
 
+def _made(word: str, make: Callable[[], Any], wanted: str) -> Any:
+    """What a function of the user's makes; its own failures are his to mend, and are told as such.
+
+    Raises:
+        ModelError: if it needs arguments or fails.
+    """
+    try:
+        return make()
+    except TypeError as error:
+        raise ModelError(
+            f"{word} cannot be called without arguments ({error}); give {wanted}, or a function that makes one"
+        ) from error
+    except Exception as error:
+        raise ModelError(f"{word}() failed: {type(error).__name__}: {error}") from error
+
+
 def _noise(word: str, shape: re.Match[str], generator: torch.Generator) -> Tensor:
     sizes = [int(size) for size in shape["shape"].split("x")]
     name = shape["dtype"] or ("int64" if shape["below"] else "float32")
     dtype = getattr(torch, name, None)
     if not isinstance(dtype, torch.dtype):
         raise ModelError(f"the example is {word!r}, and torch has no dtype {name!r}; {_EXAMPLES}")
+    if shape["below"] and int(shape["below"]) < 1:
+        raise ModelError(f"the example is {word!r}; the bound of whole numbers is at least 1: int64:8x128:50257")
     if dtype.is_floating_point:
         if shape["below"]:
             raise ModelError(f"the example is {word!r}; a bound goes with whole numbers only: int64:8x128:50257")
@@ -92,7 +105,7 @@ def _from_place(word: str) -> list[Any]:
         _, found = load(word)
     except CostError as error:
         raise ModelError(str(error)) from error.__cause__
-    made = found() if callable(found) and not isinstance(found, Tensor) else found
+    made = _made(word, found, "a tensor") if callable(found) and not isinstance(found, Tensor) else found
     parts = list(made) if isinstance(made, (tuple, list)) else [made]
     if not parts or not all(isinstance(part, Tensor) for part in parts):
         raise ModelError(
