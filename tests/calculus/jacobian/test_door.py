@@ -244,6 +244,12 @@ def test_what_has_no_jacobian_gets_a_sentence(f, x, message):
             jacobian(f, x, form=form)
 
 
+@pytest.mark.parametrize("mode", ("chain", "reverse", "forward"))
+def test_a_sparse_answer_is_made_by_the_sparse_way_alone(mode):
+    with pytest.raises(ModelError, match="form='sparse' is made by the sparse way alone, and mode is"):
+        jacobian(torch.sin, [1.0], form="sparse", mode=mode)
+
+
 @pytest.mark.parametrize("door", (jacobian, prepare_jacobian))
 def test_what_cannot_be_called_is_refused(door):
     with pytest.raises(ModelError, match="jacobian got 3, a int; expected a function or a module of tensors"):

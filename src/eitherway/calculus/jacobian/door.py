@@ -56,7 +56,7 @@ def jacobian(
 
     The first evaluation is checked: one product with a vector on each side against torch's own jvp and vjp, one
     against a difference of values. Where a planned way is wrong, torch's reverse way answers and a `JacobianWarning`
-    names the operation.
+    names the operation. Jacobians by parameters are torch's own; of these only the value is checked, by a second call.
 
     Source: Griewank & Walther 2008, Evaluating Derivatives, chapters 3, 8 and 10.
 

@@ -60,16 +60,17 @@ def available(device: torch.device) -> int | None:
 
 
 def must_fit(
-    rows: int, columns: int, copies: int, dtype: torch.dtype, device: torch.device, budget: int | None
+    rows: int, columns: int, copies: int, dtype: torch.dtype, device: torch.device, budget: int | None, advice: str
 ) -> None:
     """Refuses a dense answer that cannot be held.
 
     Args:
         copies: samples of a batch, or 1.
         budget: bytes allowed; without one, what the device has free.
+        advice: what to ask for instead.
 
     Raises:
-        ModelError: how large it would be, and what to ask for instead.
+        ModelError: how large it would be, and the advice.
     """
     size = rows * columns * copies * dtype.itemsize
     room = budget if budget is not None else available(device)
@@ -79,5 +80,5 @@ def must_fit(
     limit = f"the budget is {as_text(room)}" if budget is not None else f"{as_text(room)} are free on {device}"
     raise ModelError(
         f"the dense Jacobian, {many}{rows} x {columns} of {str(dtype).removeprefix('torch.')}, takes {as_text(size)} "
-        f"and {limit}; ask for form='operator' (products with vectors) or form='sparse'"
+        f"and {limit}; {advice}"
     )

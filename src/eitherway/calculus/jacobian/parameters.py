@@ -53,7 +53,8 @@ def parameter_jacobian(
     with Still(f), Quiet(), torch.random.fork_rng(devices=[]):
         y = as_output(call(f, *inputs), f).detach()
         total = sum(parameter.numel() for parameter in varied.values())
-        must_fit(y.numel(), total, 1, y.dtype, y.device, memory)
+        advice = "name fewer parameters by wrt=[...], or give fewer samples at a time"
+        must_fit(y.numel(), total, 1, y.dtype, y.device, memory, advice)
         must_repeat(f, y, as_output(call(f, *inputs), f))
         if batched:
             return _per_sample(f, varied, inputs, y, total, memory)

@@ -55,6 +55,8 @@ class JacobianPlan:
             raise ModelError(
                 f"form={form!r} is of the whole Jacobian, in which a batch is block diagonal: use batched=False"
             )
+        if form == "sparse" and mode not in ("auto", "sparse"):
+            raise ModelError(f"form='sparse' is made by the sparse way alone, and mode is {mode!r}: leave mode out")
         self.f, self.form, self.batched, self.memory, self.race = f, form, batched, memory, race
         self.asked: Mode = mode
         self.remarks: list[str] = []
@@ -91,7 +93,9 @@ class JacobianPlan:
             self.way = prepare_sparse(self._run, self._followed(), x, memory=self.memory)
         else:
             s = self.sizes
-            must_fit(s.rows, s.columns, s.batch or 1, x.dtype, x.device, self.memory)
+            whole = "ask for form='operator' (products with vectors) or form='sparse'"
+            advice = whole if s.batch is None else "take fewer samples at a time"
+            must_fit(s.rows, s.columns, s.batch or 1, x.dtype, x.device, self.memory, advice)
             if not (s.rows and s.columns):
                 self.way = Empty(s.rows, s.columns, s.batch)
                 self.first = (x, self.way(x))
