@@ -59,9 +59,9 @@ class TrainingLevel(SchemaCheckMode):
         for tensor in written_by(func, args, kwargs):
             self._remember(tensor)
         seeded = _SEEDED in func.tags
-        before = torch.get_rng_state() if seeded else None
+        before = _chance() if seeded else None
         answer = func(*args, **kwargs)
-        random = before is not None and not torch.equal(before, torch.get_rng_state())
+        random = before is not None and not torch.equal(before, _chance())
         if not func._schema.is_mutable and tape.identical(args, kwargs, answer):
             return answer
         module, kind = self.path[-1]
@@ -120,9 +120,9 @@ class TrainingLevel(SchemaCheckMode):
             if isinstance(leaf, Tensor):
                 self.tape.find(leaf)
         with self.pause():
-            before = torch.get_rng_state()
+            before = _chance()
             answer = original(cls, *args, **kwargs)
-            random = not torch.equal(before, torch.get_rng_state())
+            random = not torch.equal(before, _chance())
         module, kind = self.path[-1]
         self.tape.add(
             Handwritten(cls), args, kwargs, answer,
@@ -241,6 +241,12 @@ def plain_kernels() -> Iterator[None]:
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
         torch._C._set_mkldnn_enabled(onednn)
+
+
+def _chance() -> Tensor:
+    """The states of torch's global generators, on all devices that are in use."""
+    others = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+    return torch.cat([torch.get_rng_state(), *others]) if others else torch.get_rng_state()
 
 
 def _wrapped(leaf: Any) -> bool:
