@@ -154,7 +154,7 @@ class _Subject:
         if not callable(f):
             raise ModelError(f"f is {f!r:.60}, a {type(f).__name__}; expected a function, a module or a map")
         if isinstance(f, nn.Module):
-            f = copy.deepcopy(f).double().eval()
+            f = copy.deepcopy(f).cpu().double().eval()
         shapes = _guesses(f) if size is None else [_shape(size)]
         tried = []
         for shape in shapes:
