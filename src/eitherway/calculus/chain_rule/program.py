@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from eitherway.base.errors import ModelError
-from eitherway.graph import Graph, Op
+from eitherway.graph import Graph, Op, Ref
+from eitherway.graph.tape import storage_of
 
 _CASTS = {"to", "_to_copy", "type_as", "type", "long", "int"}
 _FREE = ("_like", "bernoulli", "multinomial", "normal", "poisson")
@@ -108,7 +109,7 @@ class Program:
         target = op.target if written else (op.functional or op.target)
 
         def value(leaf: Any) -> Any:
-            if type(leaf).__name__ == "Ref":
+            if type(leaf) is Ref:
                 found = inside[leaf.index]
                 return found.clone() if written and not own and leaf.index in op.mutates else found
             if isinstance(leaf, torch.dtype) and self.dtype is not None and leaf.is_floating_point:
@@ -200,8 +201,8 @@ def _spans(graph: Graph) -> list[tuple[int, int]]:
         for i in op.mutates if op.functional is None else ():
             value = graph.values[i]
             if value.kind == "result" and value.tensor is not None:
-                room = value.tensor.untyped_storage()._cdata
-                kin = [v for v in graph.values if v.tensor is not None and _room(v.tensor) == room]
+                room = storage_of(value.tensor)
+                kin = [v for v in graph.values if v.tensor is not None and storage_of(v.tensor) == room]
                 spans.append((min((v.producer for v in kin if v.producer is not None), default=op.index), op.index))
         if any(graph.values[i].dtype.is_complex for i in (*op.inputs, *op.outputs)):
             spans.append((op.index, op.index))
@@ -215,10 +216,3 @@ def _spans(graph: Graph) -> list[tuple[int, int]]:
         else:
             merged.append((lo, hi))
     return merged
-
-
-def _room(tensor: Tensor) -> int | None:
-    try:
-        return tensor.untyped_storage()._cdata
-    except (RuntimeError, NotImplementedError):
-        return None
