@@ -54,9 +54,10 @@ def jacobian(
         ModelError: for points or functions that have no Jacobian, samples of a batch that touch each other, or an
             answer that does not fit.
 
-    The first evaluation is checked: one product with a vector on each side against torch's own jvp and vjp, one
-    against a difference of values. Where a planned way is wrong, torch's reverse way answers and a `JacobianWarning`
-    names the operation. Jacobians by parameters are torch's own; of these only the value is checked, by a second call.
+    The first evaluation is checked: its product with a random covector against torch's own vjp (where they part, one
+    with a vector against the jvp), and torch's against a difference of values. Where a planned way is wrong, torch's
+    reverse way answers and a `JacobianWarning` names the operation. Jacobians by parameters are torch's own; of these
+    only the value is checked, by a second call.
 
     Source: Griewank & Walther 2008, Evaluating Derivatives, chapters 3, 8 and 10.
 
