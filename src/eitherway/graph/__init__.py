@@ -6,7 +6,8 @@ code. Readers (Jacobians, chains, fusing, starts) live on the floors above and o
 
 from eitherway.graph.capture import capture
 from eitherway.graph.graph import Graph, Note, Op, Ref, Value
+from eitherway.graph.handwritten import recording
 from eitherway.graph.lower import lower
 from eitherway.graph.replay import Replay
 
-__all__ = ["Graph", "Note", "Op", "Ref", "Replay", "Value", "capture", "lower"]
+__all__ = ["Graph", "Note", "Op", "Ref", "Replay", "Value", "capture", "lower", "recording"]

@@ -44,6 +44,11 @@ def intercepted(cls: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     return take(cls, _original, args, kwargs)
 
 
+def recording() -> bool:
+    """Whether this thread is recording a run at the moment."""
+    return getattr(_now, "take", None) is not None
+
+
 @contextmanager
 def handed_to(take: Take) -> Iterator[None]:
     """Inside, every call of a hand-written Function goes to `take(cls, original, args, kwargs)`.

@@ -251,6 +251,21 @@ def test_a_sparse_answer_is_made_by_the_sparse_way_alone(mode):
 
 
 @pytest.mark.parametrize("door", (jacobian, prepare_jacobian))
+def test_a_jacobian_of_a_jacobian_is_refused_and_a_hessian_given(door):
+    def f(x: Tensor) -> Tensor:
+        return (x**3).sum()
+
+    def inner(x: Tensor) -> Tensor:
+        J = door(f, x)
+        return J if door is jacobian else J(x)
+
+    x = torch.tensor([1.0, 2.0], dtype=torch.float64)
+    with pytest.raises(ModelError, match="lets no gradient pass; take the inner one by torch.func"):
+        jacobian(inner, x)
+    assert torch.allclose(jacobian(torch.func.grad(f), x), torch.diag(6 * x))
+
+
+@pytest.mark.parametrize("door", (jacobian, prepare_jacobian))
 def test_what_cannot_be_called_is_refused(door):
     with pytest.raises(ModelError, match="jacobian got 3, a int; expected a function or a module of tensors"):
         door(3, [1.0])

@@ -16,6 +16,7 @@ from eitherway.calculus.jacobian.memory import as_bytes
 from eitherway.calculus.jacobian.parameters import parameter_jacobian
 from eitherway.calculus.jacobian.plan import JacobianPlan, outside
 from eitherway.calculus.jacobian.still import Still
+from eitherway.graph import recording
 
 Form = Literal["dense", "operator", "sparse"]
 FORMS = ("dense", "operator", "sparse")
@@ -73,6 +74,7 @@ def jacobian(
                 f, outside(x), mode=mode, form=form, wrt=wrt, argnums=argnums, batched=batched, memory=memory
             )
     must_be_callable(f, "jacobian")
+    _must_be_outermost()
     _known("mode", mode, MODES)
     _known("form", form, FORMS)
     budget = as_bytes(memory)
@@ -126,6 +128,7 @@ def prepare_jacobian(
         with torch.inference_mode(False):
             return prepare_jacobian(f, outside(example), mode=mode, form=form, batched=batched, memory=memory)
     must_be_callable(f, "prepare_jacobian")
+    _must_be_outermost()
     _known("mode", mode, MODES)
     _known("form", form, FORMS)
     if isinstance(example, tuple) and any(isinstance(part, Tensor) for part in example):
@@ -173,6 +176,14 @@ def _argument(arguments: tuple[Any, ...], i: int) -> Tensor:
     if isinstance(i, bool) or not isinstance(i, int) or not -len(arguments) <= i < len(arguments):
         raise ModelError(f"argnums is {i!r} and there are {len(arguments)} arguments, counted from 0")
     return as_point(arguments[i], name="x" if len(arguments) == 1 else f"x[{i % len(arguments)}]")
+
+
+def _must_be_outermost() -> None:
+    if recording():
+        raise ModelError(
+            "a Jacobian inside a function whose own derivative is taken lets no gradient pass; take the inner one by "
+            "torch.func: ew.jacobian(torch.func.grad(f), x) is a Hessian"
+        )
 
 
 def _names(wrt: Any) -> list[str] | None:
