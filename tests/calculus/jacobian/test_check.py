@@ -76,14 +76,15 @@ def test_nan_agrees_with_nothing():
 
 def test_differences_doubt_themselves_at_a_kink():
     x, u, w = torch.zeros(1).double(), torch.ones(1).double(), torch.ones(1).double()
-    slope, doubt = differences(torch.sin, x, u, w, torch.sin(x), 1.0)
+    eps = torch.finfo(x.dtype).eps
+    slope, doubt = differences(torch.sin, x, u, w, torch.sin(x), 1.0, eps)
     assert abs(slope - 1) < 1e-9 and doubt < 1e-4
     for at in (0.0, 1e-6, -2e-6):
 
         def f(x: Tensor, at: float = at) -> Tensor:
             return (x - at).relu()
 
-        slope, doubt = differences(f, x, u, w, f(x), 0.0)
+        slope, doubt = differences(f, x, u, w, f(x), 0.0, eps)
         assert abs(slope - float(at < 0)) <= 3 * doubt
 
 

@@ -285,6 +285,17 @@ def test_what_is_not_finite_is_answered_without_a_warning(f, x):
         assert jacobian(f, x, mode=mode)[1, 1] == jacrev(f)(x)[1, 1]
 
 
+def test_rounding_to_bfloat16_inside_is_no_wrong_derivative():
+    net = seeded(lambda: nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2)), generator("cast"))
+
+    def f(x: Tensor) -> Tensor:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            return net(x).float()
+
+    x = torch.ones(3)
+    assert torch.allclose(jacobian(f, x), jacrev(f)(x), atol=1e-2)  # warnings are errors here
+
+
 def test_unknown_modes_and_forms_name_the_known():
     with pytest.raises(ModelError, match="mode is 'revers'.*reverse"):
         jacobian(torch.sin, [1.0], mode="revers")  # type: ignore[arg-type]

@@ -43,6 +43,7 @@ class Probe:
         y: the value.
         slope: w J u by differences of values.
         doubt: how far `slope` itself may be off.
+        eps: the coarsest rounding unit of the numbers on the way.
     """
 
     u: Tensor
@@ -52,16 +53,19 @@ class Probe:
     y: Tensor
     slope: float
     doubt: float
+    eps: float
 
 
-def probe(f: Function, x: Tensor, *, forwards: bool = True, seed: int = 0) -> Probe:
+def probe(f: Function, x: Tensor, *, forwards: bool = True, seed: int = 0, eps: float | None = None) -> Probe:
     """Looks at f along one random direction.
 
     Args:
         f: of one tensor, deterministic.
         x: the point; not written into.
         forwards: ask torch's forward mode, too.
+        eps: the coarsest rounding unit of the numbers on the way; that of x if None.
     """
+    eps = torch.finfo(x.dtype).eps if eps is None else eps
     generator = torch.Generator().manual_seed(seed)
     u = torch.randn(x.shape, generator=generator, dtype=torch.float64).to(x)
     leaf = x.detach().clone().requires_grad_()
@@ -72,9 +76,9 @@ def probe(f: Function, x: Tensor, *, forwards: bool = True, seed: int = 0) -> Pr
     if y.requires_grad:
         (found,) = torch.autograd.grad(y, leaf, w, allow_unused=True)
         across = across if found is None else found
-    slope, doubt = differences(f, x.detach(), u, w, y.detach(), float((across * u).sum()))
+    slope, doubt = differences(f, x.detach(), u, w, y.detach(), float((across * u).sum()), eps)
     along = _along(f, x, u, w.flatten()) if forwards else None
-    return Probe(u.flatten(), w.flatten(), along, across.flatten().detach(), y.detach(), slope, doubt)
+    return Probe(u.flatten(), w.flatten(), along, across.flatten().detach(), y.detach(), slope, doubt, eps)
 
 
 def _along(f: Function, x: Tensor, u: Tensor, w: Tensor) -> Tensor | None:
@@ -89,34 +93,35 @@ def _along(f: Function, x: Tensor, u: Tensor, w: Tensor) -> Tensor | None:
     return torch.zeros_like(w) if moved is None else moved.flatten()
 
 
-def differences(f: Function, x: Tensor, u: Tensor, w: Tensor, y: Tensor, expected: float) -> tuple[float, float]:
+def differences(
+    f: Function, x: Tensor, u: Tensor, w: Tensor, y: Tensor, expected: float, eps: float
+) -> tuple[float, float]:
     """w J u by central differences, and how far that may be off.
 
     Kinks and jumps near x show in how far the slopes ahead and behind are apart. Where the first step does not confirm
     what is expected, a shorter and a longer one are tried, and the one with the least doubt is believed.
     """
     largest = max(float(x.abs().max()) if x.numel() else 0.0, 1.0)
-    eps = torch.finfo(x.dtype).eps
     best = float("nan"), float("inf")
     for factor in (1, 1 / 64, 8):
-        slope, doubt = _difference(f, x, u, w, y, factor * eps ** (1 / 3) * largest)
-        if abs(slope - expected) <= _trust(x.dtype) * abs(expected):
+        slope, doubt = _difference(f, x, u, w, y, factor * eps ** (1 / 3) * largest, eps)
+        if abs(slope - expected) <= _trust(eps) * abs(expected):
             return slope, doubt
         if doubt < best[1]:
             best = slope, doubt
     return best
 
 
-def _difference(f: Function, x: Tensor, u: Tensor, w: Tensor, y: Tensor, h: float) -> tuple[float, float]:
+def _difference(f: Function, x: Tensor, u: Tensor, w: Tensor, y: Tensor, h: float, eps: float) -> tuple[float, float]:
     with torch.no_grad():
         ahead, behind = ((f(x + h * u) - y) * w / h).double(), ((y - f(x - h * u)) * w / h).double()
-    noise = 8 * torch.finfo(y.dtype).eps * float((w * y).abs().sum()) / h
+    noise = 8 * max(eps, torch.finfo(y.dtype).eps) * float((w * y).abs().sum()) / h
     return float((ahead + behind).sum() / 2), noise + float((ahead - behind).norm() / 2)
 
 
-def _trust(dtype: torch.dtype) -> float:
+def _trust(eps: float) -> float:
     """How exact differences are beside what they doubt themselves: a thousandth where numbers are long enough."""
-    return max(1e-3, 40 * torch.finfo(dtype).eps ** (1 / 2))
+    return max(1e-3, 40 * eps ** (1 / 2))
 
 
 def agree(found: Tensor, expected: Tensor, size: int, *, eps: float | None = None, least: float = 0.0) -> bool:
@@ -138,7 +143,7 @@ def values_disagree(derivative: float, seen: Probe) -> bool:
     if not math.isfinite(seen.slope):
         return False  # nothing to compare with: a pole, or the edge of where f is defined
     scale = max(abs(derivative), abs(seen.slope))
-    return not abs(derivative - seen.slope) <= 2 * _trust(seen.u.dtype) * scale + 3 * seen.doubt
+    return not abs(derivative - seen.slope) <= 2 * _trust(seen.eps) * scale + 3 * seen.doubt
 
 
 def first_wrong(graph: Graph, wrong: Callable[[Graph], bool]) -> Op | None:

@@ -28,7 +28,7 @@ def what_is_wrong(J: Tensor, seen: Probe, sizes: Sizes, graph: Graph | None = No
         J: (p, q), dense or sparse, or (B, p, q).
         graph: the run, whose coarsest numbers say what rounding may do.
     """
-    size, eps = max(sizes.rows, sizes.columns), _coarsest(graph, J.dtype)
+    size, eps = max(sizes.rows, sizes.columns), coarsest(graph, J.dtype)
     if sizes.batch is not None:
         along = torch.bmm(J, seen.u.view(sizes.batch, -1, 1)).flatten()
         across = torch.bmm(seen.w.view(sizes.batch, 1, -1), J).flatten()
@@ -53,7 +53,7 @@ def jvp_is_wrong(seen: Probe) -> bool:
 
 def operator_is_wrong(J: Any, seen: Probe, graph: Graph | None) -> str:
     """What is wrong with the products of an operator, both of which must be right; "" if nothing."""
-    size, eps = max(J.shape), _coarsest(graph, seen.u.dtype)
+    size, eps = max(J.shape), coarsest(graph, seen.u.dtype)
     largest = _largest(seen.y)
     if not agree(*_finite(J.T @ seen.w, seen.across), size, eps=eps, least=largest):
         return "its product with a random covector is not torch's vjp"
@@ -80,7 +80,7 @@ def _largest(y: Tensor) -> float:
     return float(finite.abs().max()) if finite.numel() else 0.0
 
 
-def _coarsest(graph: Graph | None, dtype: torch.dtype) -> float:
+def coarsest(graph: Graph | None, dtype: torch.dtype) -> float:
     """The largest rounding unit of all numbers on the way from input to output."""
     values = graph.values if graph is not None else []
     through = {value.dtype for value in values if value.differentiable and value.dtype.is_floating_point}
@@ -194,7 +194,7 @@ def suspects(f: Function, graph: Graph | None, x: Tensor, seen: Probe) -> str | 
 
 
 def _parts_from_values(graph: Graph, x: Tensor) -> bool:
-    seen = probe(function_of(graph), x)
+    seen = probe(function_of(graph), x, eps=coarsest(graph, x.dtype))
     backwards = float((seen.u * seen.across).sum())
     return values_disagree(backwards, seen) or values_disagree(_forwards(graph, seen, backwards), seen)
 

@@ -15,6 +15,7 @@ from eitherway.calculus.jacobian.apart import must_be_apart
 from eitherway.calculus.jacobian.check import Probe, probe, warn
 from eitherway.calculus.jacobian.choose import Choice, Mode, Sizes, choose, reverse
 from eitherway.calculus.jacobian.first_call import (
+    coarsest,
     culprit,
     jvp_is_wrong,
     must_not_remember,
@@ -165,7 +166,7 @@ class JacobianPlan:
         """Compares the way with torch's products and with values at x; torch's reverse way replaces a wrong one."""
         ours = self.choice is None or self.choice.name in ("chain", "sparse", "forward")
         try:
-            seen = probe(self._run, x, forwards=ours)
+            seen = probe(self._run, x, forwards=ours, eps=coarsest(self.graph, x.dtype))
             must_repeat(self.f, self.y, seen.y, x)
             must_not_remember(self.f, self.graph, x, seen)
             J, failed = self._tried(x)
@@ -193,7 +194,7 @@ class JacobianPlan:
     def _check_operator(self, x: Tensor) -> None:
         """The same for products: both of a chain's must be torch's."""
         try:
-            seen = probe(self._run, x)
+            seen = probe(self._run, x, eps=coarsest(self.graph, x.dtype))
             must_repeat(self.f, self.y, seen.y, x)
             must_not_remember(self.f, self.graph, x, seen)
             self.forwards = not jvp_is_wrong(seen)
