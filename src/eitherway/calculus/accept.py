@@ -53,7 +53,7 @@ def as_point(x: Any, *, name: str = "x") -> Tensor:
         A tensor of the same shape; a floating-point tensor is returned as it is, not copied.
 
     Raises:
-        ModelError: for what has no derivative (integers, booleans, complex numbers, text) or is no array.
+        ModelError: for what has no derivative (integers, booleans, complex numbers, text) or is no dense array.
 
     >>> as_point([1, 2.5])
     tensor([1.0000, 2.5000])
@@ -68,6 +68,11 @@ def as_point(x: Any, *, name: str = "x") -> Tensor:
         point = torch.from_numpy(np.array(array, dtype=np.float64 if wide else array.dtype.newbyteorder("=")))
     else:
         point = _from_plain(x, name)
+    if point.is_nested or point.layout != torch.strided or point.is_meta:
+        kind = "a nested" if point.is_nested else "an empty meta" if point.is_meta else "a sparse"
+        raise ModelError(
+            f"{name} is {kind} tensor; derivatives are taken at dense ones: {name}.to_dense(), or real data"
+        )
     if not point.is_floating_point():
         kind = str(point.dtype).removeprefix("torch.")
         advice = "take the real and the imaginary part apart" if point.is_complex() else f"give {name} as floats"

@@ -483,6 +483,18 @@ def test_a_wrong_name_to_differentiate_by_is_answered_with_the_nearest():
         chain_rule(torch.sin, 1.0, wrt="parameters")
 
 
+def test_whole_numbers_are_nothing_to_compute_in():
+    with pytest.raises(ModelError, match="dtype is torch.int32; expected one of floating-point numbers"):
+        chain_rule(torch.sin, 1.0, dtype=torch.int32)
+
+
+def test_a_change_of_another_size_is_refused():
+    table = chain_rule(torch.sin, draw(2))
+    for product in (table.push, table.pull):
+        with pytest.raises(ModelError, match=r"got \(5,\) to multiply with; expected the shape of"):
+            product(torch.ones(5))
+
+
 def test_an_overwritten_value_that_a_backward_needs_is_named():
     def overwritten(x):
         y = x.exp()

@@ -116,13 +116,21 @@ class ChainRule:
         return self.whole.dense.reshape((*self.value.shape, *self.given))
 
     def push(self, v: Tensor) -> Tensor:
-        """The derivative times a change v of w: factors multiplied forwards."""
-        v = v.to(self.value.dtype).reshape((1, *self.given))
+        """The derivative times a change v of w, shaped as w: factors multiplied forwards.
+
+        Raises:
+            ModelError: if v has another number of entries.
+        """
+        v = _shaped(v, self.given, self.source).to(self.value.dtype)
         return self.value.new_zeros(self.value.shape) if self.whole is None else self.whole.push(v)[0]
 
     def pull(self, u: Tensor) -> Tensor:
-        """u times the derivative, u shaped as C: factors multiplied backwards."""
-        u = u.to(self.value.dtype).reshape((1, *self.value.shape))
+        """u times the derivative, u shaped as C: factors multiplied backwards.
+
+        Raises:
+            ModelError: if u has another number of entries.
+        """
+        u = _shaped(u, self.value.shape, self.output).to(self.value.dtype)
         return self.value.new_zeros(self.given) if self.whole is None else self.whole.pull(u)[0]
 
     def plot(self, axes: Axes | None = None, *, kind: Literal["norms", "factors"] = "norms") -> Axes:
@@ -177,6 +185,8 @@ def chain_rule(
     stages: list[Any] = list(f) if isinstance(f, list | tuple) else [f]
     if not stages or not all(callable(stage) for stage in stages):
         raise ModelError(f"chain_rule got {f!r:.60}; expected a function, a module, or a list of them such as [G, C]")
+    if dtype is not None and not dtype.is_floating_point:
+        raise ModelError(f"dtype is {dtype}; expected one of floating-point numbers, or None for the function's own")
     inputs = inputs_of(stages, x)
     graph = captured(stages, inputs, x if not isinstance(x, tuple) else x[0], wrt)
     program = promoted(graph, dtype)
@@ -266,6 +276,14 @@ def _directions(like: Tensor, count: int, widest: int, generator: torch.Generato
 def _norm(product: Tensor, exact: bool) -> float:
     """Frobenius; from K standard normal directions the root of the mean square of their lengths."""
     return float(product.norm()) / (1.0 if exact else math.sqrt(len(product)))
+
+
+def _shaped(given: Any, shape: torch.Size, name: str) -> Tensor:
+    """(1, *shape) of what somebody multiplies with."""
+    given = torch.as_tensor(given)
+    if given.numel() != shape.numel():
+        raise ModelError(f"got {tuple(given.shape)} to multiply with; expected the shape of {name}, {tuple(shape)}")
+    return given.reshape((1, *shape))
 
 
 def _top(table: ChainRule) -> float:
