@@ -160,6 +160,11 @@ def test_a_function_that_casts_to_single_precision_is_judged_by_it():
     assert not is_linear(lambda x: x.float() + 1e-3 * x.float() ** 2, 2).affine
 
 
+def test_a_write_that_others_see_is_named_as_the_reason_for_no_proof():
+    found = is_linear(lambda x: torch.zeros(3, dtype=x.dtype).index_add_(0, torch.arange(3), x), 3)
+    assert found.linear and not found.proved and "index_add_" in str(found)
+
+
 def test_what_is_no_function_is_refused():
     with pytest.raises(ew.ModelError, match="expected a function, a module or a map"):
         is_linear(None)

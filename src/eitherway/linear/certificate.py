@@ -212,6 +212,7 @@ def certify(graph: Graph) -> Certificate:
             orders[i] = found
     if graph.guards:
         breaks += [graph.ops[i].label for i in graph.guards]
+    breaks += [op.label for op in graph.ops if op.mutates and op.functional is None]
     doubtful = graph.opaque or not graph.pure or graph.random or graph.guards
     order = Order.OTHER if doubtful else max((orders[i] for i in graph.outputs), default=Order.CONSTANT)
     if graph.opaque:
