@@ -3,7 +3,8 @@
 import torch
 
 from eitherway.graph import capture
-from eitherway.graph.sizes import Expression, fixed_sizes, generalise, lightly
+from eitherway.graph.light import lightly
+from eitherway.graph.sizes import Expression, fixed_sizes, generalise
 
 
 def sizes(f, *xs):

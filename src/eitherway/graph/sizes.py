@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -138,32 +137,6 @@ def generalise(again: Callable[[list[Tensor]], Graph], graph: Graph) -> Sizes:
 def resized(tensor: Tensor, axis: int, size: int) -> Tensor:
     """The tensor with its rows along an axis repeated, or cut off, to a number of them: values stay in their range."""
     return tensor.index_select(axis, torch.arange(size, device=tensor.device) % max(1, tensor.shape[axis]))
-
-
-def lightly(again: Callable[[list[Tensor]], Graph]) -> Callable[[list[Tensor]], Graph]:
-    """The same capture on tensors without content, which costs no arithmetic; on real ones where that fails.
-
-    Not for what holds on to values: the graphs of such runs are for their shapes and integers.
-    """
-    from torch._subclasses.fake_tensor import FakeTensorMode
-
-    log = logging.getLogger("torch._subclasses.fake_tensor")
-
-    def capture(tensors: list[Tensor]) -> Graph:
-        silent = log.disabled
-        log.disabled = True  # it reports each refused shape at length
-        try:
-            with FakeTensorMode(allow_non_fake_inputs=True) as mode:
-                graph = again([mode.from_tensor(tensor) for tensor in tensors])
-        except Exception:  # the model's own error, or an operation that needs content: the real run tells which
-            return again(tensors)
-        finally:
-            log.disabled = silent
-        if graph.opaque or any(v.kind == "constant" or v.index in graph.written for v in graph.values):
-            return again(tensors)
-        return graph
-
-    return capture
 
 
 def _explore(

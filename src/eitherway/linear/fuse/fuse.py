@@ -15,7 +15,8 @@ from torch.utils import _pytree as pytree
 from eitherway.base.errors import ModelError
 from eitherway.graph import Graph, Ref, capture
 from eitherway.graph.capture import owners
-from eitherway.graph.sizes import Sizes, fixed_sizes, generalise, lightly
+from eitherway.graph.light import lightly
+from eitherway.graph.sizes import Sizes, fixed_sizes, generalise
 from eitherway.linear.fuse.calls import argument_names
 from eitherway.linear.fuse.constants import Constants
 from eitherway.linear.fuse.dense import Flattening
