@@ -48,8 +48,8 @@ def test_odd_arrays_are_taken():
         (None, "a point is a number, a list of numbers"),
         ({"a": 1.0}, "a point is a number, a list of numbers"),
         ([[1.0, 2.0], [3.0]], "its rows must be equally long"),
-        (torch.eye(2).to_sparse(), "x is a sparse tensor; derivatives are taken at dense ones"),
-        (torch.ones(2, device="meta"), "x is an empty meta tensor"),
+        (torch.eye(2).to_sparse(), "tensor; derivatives are taken at dense ones"),
+        (torch.ones(2, device="meta"), "an empty meta tensor"),
         (np.array(["a"]), "a point is made of real numbers"),
     ],
 )
