@@ -12,6 +12,7 @@ harness.one_thread()
 # ruff: noqa: E402 - after the threads are limited
 import argparse
 import copy
+import json
 import math
 import sys
 from collections.abc import Callable
@@ -323,6 +324,7 @@ def main() -> None:
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--rivals-only", action="store_true", help="leave ours out")
     parser.add_argument("--publish", action="store_true", help="write results/jacobian.md and .json")
+    parser.add_argument("--again", action="store_true", help="rows that are not run stay as they were published")
     options = parser.parse_args()
     torch.set_num_threads(1)
     stamp = harness.stamp(["torch", "scipy"], "each network from a generator of its own name")
@@ -342,10 +344,17 @@ def main() -> None:
         for name in names if "memory" in options.parts else ():
             raw["memory"].append(memory(name, batched, ours))
             print(name, kind(batched), raw["memory"][-1], file=sys.stderr, flush=True)
+    if options.again:
+        before = json.loads((harness.RESULTS / "jacobian.json").read_text())
+        for part in PARTS:
+            new = {(row["network"], row["batched"]): row for row in raw[part]}
+            raw[part] = [new.get((row["network"], row["batched"]), row) for row in before["raw"][part]]
+        where = f"{options.only or 'all'} ({', '.join(options.parts)})"
+        stamp = {**before["stamp"], f"run again at {stamp['commit']}": where}
     made = {"prepared": prepared_table, "first": first_table, "memory": memory_table}
     parts = []
     for part in PARTS:
-        if raw[part] and part in options.parts:
+        if raw[part]:
             parts += [TEXTS[part].format(repeats=options.repeats, chunks=CHUNKS), made[part](raw[part])]
     if options.publish:
         harness.publish("jacobian", "Jacobians of eleven networks", parts, stamp, raw)

@@ -69,8 +69,8 @@ class Reverse:
     def _by_func(self, x: Tensor) -> Tensor:
         y, pull = vjp(self.f, x)[:2]
         shape = y.shape[1:] if self.batched else y.shape
-        rows = torch.eye(self.rows, dtype=y.dtype, device=y.device).view(-1, *shape)
-        J = vmap(lambda row: pull(row.expand_as(y))[0], chunk_size=self.chunk)(rows)
+        pulled = vmap(lambda row: pull(row.expand_as(y))[0])
+        J = in_chunks(self.rows, self.chunk, y, lambda rows: pulled(rows.view(-1, *shape)))
         return self._shaped(J, x)
 
     def _by_autograd(self, x: Tensor, *, loop: bool = False) -> Tensor:
@@ -80,15 +80,14 @@ class Reverse:
             y = (y.sum(0) if self.batched else y).flatten()
         if not y.requires_grad:
             return self._shaped(x.new_zeros(self.rows, *x.shape), x)
-        eye = torch.eye(self.rows, dtype=y.dtype, device=y.device)
         options: dict[str, Any] = {"retain_graph": True, "materialize_grads": True}
-        if loop:
-            parts = [torch.autograd.grad(y, x, row, **options)[0][None] for row in eye]
-        else:
-            parts = [
-                torch.autograd.grad(y, x, rows, is_grads_batched=True, **options)[0] for rows in eye.split(self.chunk)
-            ]
-        return self._shaped(parts[0] if len(parts) == 1 else torch.cat(parts), x)
+
+        def pulled(rows: Tensor) -> Tensor:
+            if loop:
+                return torch.autograd.grad(y, x, rows[0], **options)[0][None]
+            return torch.autograd.grad(y, x, rows, is_grads_batched=True, **options)[0]
+
+        return self._shaped(in_chunks(self.rows, 1 if loop else self.chunk, y, pulled), x)
 
     def _shaped(self, J: Tensor, x: Tensor) -> Tensor:
         """(rows, *x.shape) -> (p, q) or (B, p, q)."""
@@ -112,12 +111,34 @@ class Forward:
     @torch.no_grad()
     def __call__(self, x: Tensor) -> Tensor:
         shape = x.shape[1:] if self.batched else x.shape
-        columns = torch.eye(self.columns, dtype=x.dtype, device=x.device).view(-1, *shape)
-        push = vmap(lambda column: jvp(self.f, (x,), (column.expand_as(x),))[1], chunk_size=self.chunk)
-        J = push(columns)  # (columns, *y.shape)
+        push = vmap(lambda column: jvp(self.f, (x,), (column.expand_as(x),))[1])
+        J = in_chunks(
+            self.columns, self.chunk, x, lambda columns: push(columns.view(-1, *shape))
+        )  # (columns, *y.shape)
         if self.batched:
             return J.reshape(self.columns, len(x), -1).permute(1, 2, 0)
         return J.reshape(self.columns, -1).T
+
+
+def in_chunks(seeds: int, chunk: int, like: Tensor, product: Callable[[Tensor], Tensor]) -> Tensor:
+    """The products of all rows of the identity, (seeds, ...), some rows at a time, into one tensor that is made once.
+
+    Args:
+        chunk: rows at a time; all at once are not copied.
+        like: gives dtype and device of the identity.
+        product: (k, seeds) -> (k, ...).
+    """
+    if chunk >= seeds:
+        return product(torch.eye(seeds, dtype=like.dtype, device=like.device))
+    made: Tensor | None = None
+    for start in range(0, seeds, chunk):
+        rows = torch.zeros(min(chunk, seeds - start), seeds, dtype=like.dtype, device=like.device)
+        rows.diagonal(start).fill_(1.0)
+        part = product(rows).detach()
+        made = part.new_empty(seeds, *part.shape[1:]) if made is None else made
+        made[start : start + len(part)] = part
+    assert made is not None
+    return made
 
 
 class Empty:
