@@ -97,6 +97,7 @@ def test_json_is_one_line(folder, capsys):
         (["models_here.py:text", "--example", "1x6"], "expected an nn.Module, its class, or a function that makes one"),
         (["models_here.py:net", "--example", "6 by 2"], "the example is '6 by 2'; expected a shape such as 32x784"),
         (["models_here.py:net", "--example", "real:6"], "and torch has no dtype 'real'"),
+        (["models_here.py:net", "--example", "999999999x6"], "5,999,999,994 numbers; give a smaller batch"),
         (["models_here.py:net", "--example", "float32:6:3"], "a bound goes with whole numbers only"),
         (
             ["models_here.py:net", "--example", "models_here.py:text"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,6 +15,8 @@ from eitherway.base.errors import CostError, ModelError
 from eitherway.cli._target import load
 
 _EXAMPLES = "expected a shape such as 32x784, int64:8x128:50257 for whole numbers below 50257, or file.py:batch"
+LARGEST = 2**28
+"""Numbers of noise that are drawn at most: a gigabyte in float32."""
 _SHAPE = re.compile(r"(?:(?P<dtype>[a-z]+\d*):)?(?P<shape>\d+(?:x\d+)*)(?::(?P<below>\d+))?")
 
 
@@ -87,6 +90,8 @@ def _made(word: str, make: Callable[[], Any], wanted: str) -> Any:
 
 def _noise(word: str, shape: re.Match[str], generator: torch.Generator) -> Tensor:
     sizes = [int(size) for size in shape["shape"].split("x")]
+    if math.prod(sizes) > LARGEST:
+        raise ModelError(f"the example is {word!r}, {math.prod(sizes):,} numbers; give a smaller batch, such as 8x...")
     name = shape["dtype"] or ("int64" if shape["below"] else "float32")
     dtype = getattr(torch, name, None)
     if not isinstance(dtype, torch.dtype):

@@ -16,6 +16,7 @@ from torch._dispatch.python import enable_python_dispatcher
 from torch.utils import _pytree as pytree
 
 from eitherway.base.errors import ModelError
+from eitherway.graph.chance import chance_kept
 from eitherway.graph.graph import Graph, Note, Ref
 from eitherway.graph.handwritten import handed_to
 from eitherway.graph.record import TRANSFORM, Escapes, TrainingLevel
@@ -116,7 +117,7 @@ def _below_transforms(
     """f as plain operations of aten, as torch's own tracer sees them once the transforms are through; None if not."""
     from torch.fx.experimental.proxy_tensor import make_fx
 
-    with torch.random.fork_rng(devices=[]):
+    with chance_kept():
         try:
             traced = make_fx(lambda *given: f(*given, **kwargs))(*args)
         except (RuntimeError, TypeError, NotImplementedError, AttributeError):
@@ -133,7 +134,7 @@ def _recording(level: TrainingLevel, f: Callable[..., Any]) -> Iterator[None]:
     level.top = sys._getframe(2)
 
     with ExitStack() as stack:
-        stack.enter_context(torch.random.fork_rng(devices=[]))
+        stack.enter_context(chance_kept())
         stack.enter_context(torch.enable_grad())
         if hasattr(torch.compiler, "set_stance"):
             stack.enter_context(torch.compiler.set_stance("force_eager"))

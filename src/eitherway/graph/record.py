@@ -17,6 +17,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from eitherway.graph.chance import chance_kept
 from eitherway.graph.graph import Graph, Op, Ref, leaves, substitute
 from eitherway.graph.handwritten import Handwritten
 from eitherway.graph.replay import Replay, at_rest
@@ -210,7 +211,7 @@ class AtenLevel(TorchDispatchMode):
         with ExitStack() as stack:
             stack.enter_context(torch.no_grad())
             stack.enter_context(plain_kernels())
-            stack.enter_context(torch.random.fork_rng(devices=[]))
+            stack.enter_context(chance_kept())
             for op in graph.ops:
                 mode.op = op = at_rest(op)
                 args, kwargs = substitute(list(op.args), env.__getitem__), substitute(op.kwargs, env.__getitem__)

@@ -16,6 +16,11 @@ def judged(case: Case) -> tuple[int, int]:
     return int((true & ~found).sum()), int((found & ~true).sum())
 
 
+def test_most_patterns_are_exactly_the_non_zeros() -> None:
+    exact = sum(judged(case) == (0, 0) for case in CASES)
+    assert exact / len(CASES) >= 0.85
+
+
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_patterns_miss_nothing_and_are_tight_where_they_can_be(case: Case) -> None:
     missed, spare = judged(case)

@@ -45,6 +45,8 @@ def judge(entry):
         assert report.kept_whole or report.refusals
     if entry.layers is not None and not report.kept_whole:
         assert report.layers_after == entry.layers
+    if report.kept_whole:  # never in silence, and never what states how few layers it comes out with
+        assert entry.must == "refuse some" or entry.layers is None, report.kept_whole
     for size in (1, 2, 7):
         others = [x.index_select(0, torch.arange(size) % len(x)) if x.dim() else x for x in xs]
         try:

@@ -3,6 +3,7 @@
 import copy
 import pickle
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -266,3 +267,9 @@ def test_a_fused_model_is_pickled_and_copied_with_its_checks():
         assert torch.equal(twin(x), fused.model(x))
         with pytest.raises(ModelError, match="of size 4 along axis 1"):
             twin(torch.ones(3, 5))
+
+
+@pytest.mark.parametrize("example", [np.ones((4, 3)), [[1.0, 2.0, 3.0]], (np.ones((2, 3), dtype=np.float32),)])
+def test_lists_and_numpy_arrays_are_examples_too(example):
+    fused = fuse_linear(nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 2)), example)
+    assert fused.report.layers_after == 1

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from eitherway.base.errors import ModelError
 from eitherway.calculus.accept import as_point, call, name_of
+from eitherway.graph.chance import chance_kept
 
 MOST_NUMBERS = 2**22
 """Numbers in the points of one call of a batched function: 32 MB."""
@@ -100,7 +101,7 @@ class Values:
         else:
             given = torch.from_numpy(points).to(self.tensor.dtype).to(self.tensor.device)
             given = given.reshape(len(points), *self.shape)
-            with torch.random.fork_rng(devices=[]):
+            with chance_kept():
                 y = call(self.f, given if self.batched else given[0])
         if isinstance(y, Tensor):
             self._output_eps = torch.finfo(y.dtype).eps if y.is_floating_point() else 0.0

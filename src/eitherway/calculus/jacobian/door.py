@@ -17,6 +17,7 @@ from eitherway.calculus.jacobian.parameters import parameter_jacobian
 from eitherway.calculus.jacobian.plan import JacobianPlan, outside
 from eitherway.calculus.jacobian.still import Still
 from eitherway.graph import recording
+from eitherway.graph.chance import chance_kept
 
 Form = Literal["dense", "operator", "sparse"]
 FORMS = ("dense", "operator", "sparse")
@@ -142,9 +143,8 @@ def prepare_jacobian(
 def _once(f: Callable[..., Any], x: Tensor, mode: Mode, form: Form, batched: bool, memory: int | None) -> Any:
     """The Jacobian at one point that nobody will come back to."""
     if mode == "auto" and form == "dense" and memory is None and not Still(f).moves:
-        chance = torch.get_rng_state()
-        found = at_once(f, x, batched=batched)
-        torch.set_rng_state(chance)
+        with chance_kept():
+            found = at_once(f, x, batched=batched)
         if found is not None:
             return found
     plan = JacobianPlan(f, x, mode=mode, form=form, batched=batched, memory=memory, race=False)

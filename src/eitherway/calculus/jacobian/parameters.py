@@ -15,6 +15,7 @@ from eitherway.calculus.jacobian.first_call import must_repeat
 from eitherway.calculus.jacobian.memory import must_fit
 from eitherway.calculus.jacobian.still import Still
 from eitherway.calculus.jacobian.ways import Quiet
+from eitherway.graph.chance import chance_kept
 
 
 def parameter_jacobian(
@@ -50,7 +51,7 @@ def parameter_jacobian(
     if not chosen:
         raise ModelError("the module has no parameters that want a gradient; name them, or set requires_grad")
     varied = {name: every[name].detach() for name in chosen}
-    with Still(f), Quiet(), torch.random.fork_rng(devices=[]):
+    with Still(f), Quiet(), chance_kept():
         y = as_output(call(f, *inputs), f).detach()
         total = sum(parameter.numel() for parameter in varied.values())
         advice = "name fewer parameters by wrt=[...], or give fewer samples at a time"

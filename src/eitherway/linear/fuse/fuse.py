@@ -176,12 +176,23 @@ low-rank or overparameterised run
         return depth_of(capture(_twin(model, "eval") or model, *args, kwargs=kwargs))
 
 
+def as_tensor(given: Any) -> Tensor:
+    """Numbers and NumPy arrays as models take them: reals in torch's default dtype, whole numbers as they are."""
+    tensor = torch.as_tensor(given)
+    return tensor.to(torch.get_default_dtype()) if tensor.dtype == torch.float64 else tensor
+
+
 def _arguments(model: Any, example: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """The example as positional and keyword arguments."""
     if not callable(model):
         raise ModelError(f"the model is {model!r:.60}, a {type(model).__name__}; expected an nn.Module or a function")
+    if isinstance(example, list) and not any(isinstance(leaf, Tensor) for leaf in pytree.tree_leaves(example)):
+        example = as_tensor(example)  # nested lists of numbers
     args, kwargs = ((), example) if isinstance(example, dict) else (example, {})
     args = args if isinstance(args, tuple) else (args,)
+    args, kwargs = pytree.tree_map(
+        lambda leaf: as_tensor(leaf) if type(leaf).__module__ == "numpy" else leaf, (args, kwargs)
+    )
     leaves = pytree.tree_leaves((args, kwargs))
     if not any(isinstance(leaf, Tensor) for leaf in leaves):
         raise ModelError(

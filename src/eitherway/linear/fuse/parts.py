@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from eitherway.base.errors import ModelError
+from eitherway.graph.chance import chance_kept
 
 Calls = dict[str, tuple[tuple[Any, ...], dict[str, Any]]]
 
@@ -111,7 +112,7 @@ def calls_inside(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
 
     hooks = [m.register_forward_pre_hook(before, with_kwargs=True) for m in model.modules() if m is not model]
     try:
-        with torch.random.fork_rng(devices=[]):
+        with chance_kept():
             model(*pytree.tree_map(_copied, args), **pytree.tree_map(_copied, kwargs))
     finally:
         for hook in hooks:
@@ -144,7 +145,7 @@ def remembers(model: nn.Module, twin: nn.Module, args: tuple[Any, ...], kwargs: 
 
 @torch.no_grad()
 def _answer(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:
-    with torch.random.fork_rng(devices=[]):
+    with chance_kept():
         torch.set_rng_state(torch.Generator().manual_seed(0).get_state())
         answer = model(*pytree.tree_map(_copied, args), **pytree.tree_map(_copied, kwargs))
     return [leaf.clone() for leaf in pytree.tree_leaves(answer) if isinstance(leaf, Tensor)]

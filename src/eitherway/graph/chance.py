@@ -1,0 +1,22 @@
+"""Torch's global generators, left as they were: the processor's, and every GPU's that has been used."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+
+@contextmanager
+def chance_kept() -> Iterator[None]:
+    """Inside, numbers may be drawn; afterwards no generator remembers it.
+
+    >>> with chance_kept():
+    ...     first = torch.rand(2)
+    >>> bool((torch.rand(2) == first).all())
+    True
+    """
+    used = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
+    with torch.random.fork_rng(devices=used):
+        yield
