@@ -131,3 +131,8 @@ def test_the_torch_name_exists_or_is_not_given():
 def test_a_function_of_math_given_as_it_is_gets_torchs_name():
     with pytest.raises(ModelError, match="math works on one plain number and cuts the gradient: use torch.sin"):
         call(math.sin, torch.ones(2))
+
+
+def test_a_function_of_math_that_answers_a_number_is_named():
+    with pytest.raises(ModelError, match="it calls math.sin: use torch.sin"):
+        as_output(math.sin(1.0), math.sin)

@@ -82,6 +82,7 @@ def test_json_is_one_line(folder, capsys):
     found = json.loads(capsys.readouterr().out)
     assert found["written_depth"] == 3 and found["effective_depth"] == 2
     assert found["runs"][0]["layers"] == ["0", "1"]
+    assert (found["layers_before"], found["layers_after"]) == (3, 2)
 
 
 @pytest.mark.parametrize(

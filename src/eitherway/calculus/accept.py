@@ -148,7 +148,7 @@ def as_output(y: Any, f: Callable[..., Any]) -> Tensor:
             f"{name} returned a {type(y).__name__} of {len(y)}; expected one tensor: pick one, f(x)[0], or torch.cat"
         )
     if isinstance(y, int | float | np.generic | np.ndarray):
-        used = _called_on_plain_numbers(f)
+        used = _itself(f) or _called_on_plain_numbers(f)
         advice = f"it calls {used}: use {torch_name(used)}" if used else "leave out float(), .item() and .numpy()"
         raise ModelError(
             f"{name} returned {type(y).__name__}, no tensor, so the gradient ends inside it; {advice}, or estimate "
@@ -179,6 +179,8 @@ def must_be_callable(f: Any, asked: str) -> None:
     Raises:
         ModelError: if f cannot be called.
     """
+    if isinstance(f, type) and issubclass(f, nn.Module):
+        raise ModelError(f"{asked} got the class {f.__name__}; make a module of it first: {f.__name__}(...)")
     if not callable(f):
         raise ModelError(f"{asked} got {f!r:.60}, a {type(f).__name__}; expected a function or a module of tensors")
 

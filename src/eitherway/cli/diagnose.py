@@ -61,7 +61,9 @@ def diagnose(
     depth = report.depth
     if json:
         runs = [{"layers": run.layers, "advice": run.advice} for run in depth.runs]
-        print(dumps({"written_depth": depth.written, "effective_depth": depth.effective, "runs": runs}))
+        numbers = ("layers_before", "layers_after", "multiplications_before", "multiplications_after")
+        fusing = {name: getattr(report, name) for name in numbers}
+        print(dumps({"written_depth": depth.written, "effective_depth": depth.effective, "runs": runs, **fusing}))
         return 0
     print(depth)
     print(report.summary)

@@ -419,3 +419,16 @@ def test_a_written_input_is_said_and_the_callers_is_kept():
     with pytest.warns(JacobianWarning, match="its Jacobian is taken at a copy. Begin with x = x.clone()"):
         found = jacobian(lambda x: F.relu(x, inplace=True) * 2, x)
     assert torch.equal(x, before) and same(found, (2 * (x > 0)).to(x).diag())
+
+
+def test_numpys_float64_fits_modules_in_float32():
+    line = nn.Linear(3, 2)
+    x = np.array([1.0, 2.0, 3.0])
+    assert torch.equal(jacobian(line, x), line.weight) and torch.equal(prepare_jacobian(line, x)(x), line.weight)
+    assert torch.equal(jacobian(lambda x, y: line(x) * y, (x, np.ones(2))), line.weight)
+    assert jacobian(torch.sin, x).dtype == torch.float64
+
+
+def test_a_class_in_the_place_of_a_module_is_refused():
+    with pytest.raises(ModelError, match="make a module of it first"):
+        jacobian(nn.Linear, torch.ones(3))

@@ -273,3 +273,8 @@ def test_a_fused_model_is_pickled_and_copied_with_its_checks():
 def test_lists_and_numpy_arrays_are_examples_too(example):
     fused = fuse_linear(nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 2)), example)
     assert fused.report.layers_after == 1
+
+
+def test_a_class_is_no_model():
+    with pytest.raises(ModelError, match="fuse_linear got the class Linear; make a module of it first"):
+        fuse_linear(nn.Linear, torch.ones(2, 3))

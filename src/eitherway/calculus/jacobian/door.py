@@ -17,6 +17,7 @@ from eitherway.calculus.jacobian.parameters import parameter_jacobian
 from eitherway.calculus.jacobian.plan import JacobianPlan, outside
 from eitherway.calculus.jacobian.still import Still
 from eitherway.graph import recording
+from eitherway.graph.capture import owners
 from eitherway.graph.chance import chance_kept
 
 Form = Literal["dense", "operator", "sparse"]
@@ -87,7 +88,7 @@ def jacobian(
                 "parameters are dense and torch's: leave these out"
             )
         return parameter_jacobian(f, x, names, batched=batched, memory=budget)
-    arguments = _arguments(x)
+    arguments = _arguments(in_dtype_of(f, x))
     chosen = tuple(argnums) if isinstance(argnums, tuple | list) else (argnums,)
     answers = []
     for i in chosen:
@@ -136,7 +137,7 @@ def prepare_jacobian(
         raise ModelError(
             f"a plan is for one argument and got a tuple of {len(example)}; bind the others: lambda x: f(x, y)"
         )
-    point = as_point(example)
+    point = as_point(in_dtype_of(f, example))
     return JacobianPlan(f, point, mode=mode, form=form, batched=batched, memory=as_bytes(memory), race=True)
 
 
@@ -149,6 +150,16 @@ def _once(f: Callable[..., Any], x: Tensor, mode: Mode, form: Form, batched: boo
             return found
     plan = JacobianPlan(f, x, mode=mode, form=form, batched=batched, memory=memory, race=False)
     return plan(x) if form == "operator" else plan.at_example()
+
+
+def in_dtype_of(f: Callable[..., Any], x: Any) -> Any:
+    """NumPy's float64 arrays, and tuples of them, in the dtype of the modules that f reaches; all else as it is."""
+    if isinstance(x, tuple):
+        return tuple(in_dtype_of(f, part) for part in x)
+    if type(x).__module__ != "numpy" or getattr(x, "dtype", None) != "float64":
+        return x
+    held = (p.dtype for _, owner in owners(f) for p in owner.parameters() if p.is_floating_point())
+    return as_point(x).to(next(held, torch.float64))
 
 
 def _varied(f: Callable[..., Any], arguments: tuple[Any, ...], i: int) -> Callable[[Tensor], Any]:

@@ -261,7 +261,9 @@ class JacobianPlan:
         if torch.is_inference_mode_enabled():
             with torch.inference_mode(False):
                 return self(outside(x))
+        numpy = type(x).__module__ == "numpy"
         x = as_point(x).detach()
+        x = x.to(self.like[1]) if numpy and x.dtype == torch.float64 else x  # as `in_dtype_of` made the example
         with Quiet():
             if not self.still.moves:
                 return self._at(x)

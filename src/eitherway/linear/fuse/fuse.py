@@ -184,6 +184,10 @@ def as_tensor(given: Any) -> Tensor:
 
 def _arguments(model: Any, example: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """The example as positional and keyword arguments."""
+    if isinstance(model, type):
+        raise ModelError(
+            f"fuse_linear got the class {model.__name__}; make a module of it first: {model.__name__}(...)"
+        )
     if not callable(model):
         raise ModelError(f"the model is {model!r:.60}, a {type(model).__name__}; expected an nn.Module or a function")
     if isinstance(example, list) and not any(isinstance(leaf, Tensor) for leaf in pytree.tree_leaves(example)):

@@ -35,10 +35,10 @@ def plot_blocks(report: Report, axes: Axes | None = None) -> Axes:
             axes.plot([4.55, 4.75, 4.75, 4.55], [low, low, high, high], color=INK, linewidth=1.1)
             axes.plot([4.75, 6.1], [(low + high) / 2, y], color=INK, linewidth=1.1)
         for x, head, count in ((0.0, "before", len(report.before)), (6.2, "after", len(report.after))):
-            axes.text(x, -1.0, f"{head}: {count} operations", fontweight="bold", va="center")
+            axes.text(x, -1.0, f"{head}: {count} operation{'' if count == 1 else 's'}", fontweight="bold", va="center")
             if count > _MOST:
                 axes.text(x, _MOST, f"and {count - _MOST} more", color=FAINT, va="center")
-        for x, kind in ((2.6, "weights"), (3.55, "affine"), (4.3, "other")):
+        for x, kind in ((8.6, "weights"), (9.55, "affine"), (10.3, "other")):
             axes.text(x, -1.0, kind, color=_FILL[kind], va="center", fontsize=8)
         axes.set(xlim=(-0.1, 10.8), ylim=(rows + 0.2, -1.6))
         axes.axis("off")
