@@ -141,7 +141,8 @@ def test_what_is_sound_is_planned_without_a_word_and_right_elsewhere(case: Case,
     truth = dense(f, moved)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        forwards = form == "operator" and case.name == "scatter_reduce of products"  # torch's forward rule is wrong
+        # torch's forward rule is wrong; a race may choose it for a dense plan, and then it is said
+        forwards = form != "sparse" and case.name == "scatter_reduce of products"
         if case.name not in TORCH_IS_WRONG and case.note != DETACHED and not forwards:
             warnings.simplefilter("error", JacobianWarning)
         try:
