@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+from torch import Tensor
 
 
 @contextmanager
@@ -20,3 +21,9 @@ def chance_kept() -> Iterator[None]:
     used = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
     with torch.random.fork_rng(devices=used):
         yield
+
+
+def chance_now() -> Tensor:
+    """The states of torch's global generators, on all devices that are in use."""
+    others = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+    return torch.cat([torch.get_rng_state(), *others]) if others else torch.get_rng_state()

@@ -17,7 +17,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from eitherway.graph.chance import chance_kept
+from eitherway.graph.chance import chance_kept, chance_now
 from eitherway.graph.graph import Graph, Op, Ref, leaves, substitute
 from eitherway.graph.handwritten import Handwritten
 from eitherway.graph.replay import Replay, at_rest
@@ -60,9 +60,9 @@ class TrainingLevel(SchemaCheckMode):
         for tensor in written_by(func, args, kwargs):
             self._remember(tensor)
         seeded = _SEEDED in func.tags
-        before = _chance() if seeded else None
+        before = chance_now() if seeded else None
         answer = func(*args, **kwargs)
-        random = before is not None and not torch.equal(before, _chance())
+        random = before is not None and not torch.equal(before, chance_now())
         if not func._schema.is_mutable and tape.identical(args, kwargs, answer):
             return answer
         module, kind = self.path[-1]
@@ -121,9 +121,9 @@ class TrainingLevel(SchemaCheckMode):
             if isinstance(leaf, Tensor):
                 self.tape.find(leaf)
         with self.pause():
-            before = _chance()
+            before = chance_now()
             answer = original(cls, *args, **kwargs)
-            random = not torch.equal(before, _chance())
+            random = not torch.equal(before, chance_now())
         module, kind = self.path[-1]
         self.tape.add(
             Handwritten(cls), args, kwargs, answer,
@@ -242,12 +242,6 @@ def plain_kernels() -> Iterator[None]:
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
         torch._C._set_mkldnn_enabled(onednn)
-
-
-def _chance() -> Tensor:
-    """The states of torch's global generators, on all devices that are in use."""
-    others = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
-    return torch.cat([torch.get_rng_state(), *others]) if others else torch.get_rng_state()
 
 
 def _wrapped(leaf: Any) -> bool:

@@ -322,6 +322,14 @@ def test_sparsity_of_single_samples_is_not_looked_for():
         jacobian(torch.sin, torch.ones(3, 2), mode="sparse", batched=True)
 
 
+def test_coins_that_fall_alike_in_every_call_are_chance_all_the_same():
+    for seed in range(40):
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            with pytest.raises(ModelError, match="is random, so each call has another Jacobian"):
+                jacobian(nn.Dropout(0.1), torch.ones(2))
+
+
 def test_a_random_function_has_no_jacobian():
     with pytest.raises(ModelError, match="is random, so each call has another Jacobian.*eval()"):
         jacobian(nn.Dropout(), torch.ones(4))
