@@ -42,6 +42,13 @@ def test_a_space_comes_back_bit_for_bit(space):
         assert type(a) is type(b)
 
 
+def test_a_set_reads_the_same_whatever_order_it_was_filled_in():
+    one, other = (Integer(1, 8).when(layers=set(order)) for order in ([0, 8], [8, 0]))
+    assert list({0, 8}) != list({8, 0})  # or this test sees nothing
+    assert repr(one) == repr(other) == "Integer(1, 8).when(layers={0, 8})"
+    assert "frozenset({0, 8})" in repr(Integer(1, 8).when(layers=frozenset([8, 0])))
+
+
 def test_starts_come_back_at_the_users_own_numbers_inactive_ones_included():
     space = SPACES[3].with_starts(
         [

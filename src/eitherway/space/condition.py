@@ -11,7 +11,10 @@ V = TypeVar("V", bound="Conditional")
 
 
 def describe(thing: Any) -> str:
-    """A text that is the same in every process: what has no such `repr` is told by its name or type."""
+    """A text that is the same in every process: what has no such `repr` is told by its name or type, a set in order."""
+    if type(thing) in (set, frozenset) and thing:
+        members = "{" + ", ".join(sorted(map(describe, thing))) + "}"
+        return members if type(thing) is set else f"frozenset({members})"
     if callable(thing) and hasattr(thing, "__qualname__"):
         return f"{thing.__module__}.{thing.__qualname__}"
     text = repr(thing)
