@@ -17,8 +17,10 @@ from torch.utils import _pytree as pytree
 
 from eitherway.base.errors import ModelError
 from eitherway.graph.chance import chance_kept
+from eitherway.graph.contents import contents_kept, moving_buffers
 from eitherway.graph.graph import Graph, Note, Ref
 from eitherway.graph.handwritten import handed_to
+from eitherway.graph.kernels import open_attention
 from eitherway.graph.record import TRANSFORM, Escapes, TrainingLevel
 from eitherway.graph.tape import Tape
 
@@ -129,8 +131,6 @@ def _below_transforms(
 def _recording(level: TrainingLevel, f: Callable[..., Any]) -> Iterator[None]:
     """Everything that must stand while the run is recorded, and be gone afterwards."""
     modules = [module for _, owner in owners(f) for module in owner.modules()]
-    buffers = [(b, b.detach().clone()) for m in modules if m.training for b in m.buffers(recurse=False)]
-    fast = torch.backends.mha.get_fastpath_enabled()
     level.top = sys._getframe(2)
 
     with ExitStack() as stack:
@@ -142,21 +142,13 @@ def _recording(level: TrainingLevel, f: Callable[..., Any]) -> Iterator[None]:
         left = nn.modules.module.register_module_forward_hook(level.leave, always_call=True)
         stack.callback(entered.remove)
         stack.callback(left.remove)
-        torch.backends.mha.set_fastpath_enabled(False)
-        stack.callback(torch.backends.mha.set_fastpath_enabled, fast)
+        stack.enter_context(open_attention())
         stack.enter_context(handed_to(level.apply))
-        stack.callback(_put_back, level.tape, buffers)
+        level.tape.originals = stack.enter_context(contents_kept(moving_buffers(modules)))
         stack.enter_context(enable_python_dispatcher())
         stack.enter_context(level)
         stack.enter_context(Escapes(level))
         yield
-
-
-def _put_back(tape: Tape, buffers: list[tuple[Tensor, Tensor]]) -> None:
-    with torch.no_grad():
-        for tensor, before in (*buffers, *tape.originals):
-            if tensor.shape == before.shape:
-                tensor.detach().copy_(before)
 
 
 def owners(f: Callable[..., Any]) -> list[tuple[str, nn.Module]]:

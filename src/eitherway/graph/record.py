@@ -20,6 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from eitherway.graph.chance import chance_kept, chance_now
 from eitherway.graph.graph import Graph, Op, Ref, leaves, substitute
 from eitherway.graph.handwritten import Handwritten
+from eitherway.graph.kernels import plain_kernels
 from eitherway.graph.replay import Replay, at_rest
 from eitherway.graph.tape import Tape, written_by
 
@@ -226,22 +227,6 @@ class AtenLevel(TorchDispatchMode):
                     env.update(zip(op.outputs, (t for t in leaves(answer) if isinstance(t, Tensor))))
         answer = pytree.tree_map(lambda leaf: env[leaf.index] if type(leaf) is Ref else leaf, graph.answer)
         return tape.graph([i for _, i in sorted(inputs)], graph.arguments, answer, keep=True)
-
-
-@contextmanager
-def plain_kernels() -> Iterator[None]:
-    """Inside, attention and recurrent cells run as the products and sums they are, not as one closed kernel."""
-    from torch.nn.attention import SDPBackend, sdpa_kernel
-
-    fast, onednn = torch.backends.mha.get_fastpath_enabled(), torch._C._get_mkldnn_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    torch._C._set_mkldnn_enabled(False)
-    try:
-        with sdpa_kernel(SDPBackend.MATH):
-            yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fast)
-        torch._C._set_mkldnn_enabled(onednn)
 
 
 def _wrapped(leaf: Any) -> bool:

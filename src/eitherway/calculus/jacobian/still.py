@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from eitherway.graph.capture import owners
+from eitherway.graph.contents import contents_kept, moving_buffers
 
 Key = tuple[tuple[bool, ...], tuple[int, ...]]
 
@@ -51,15 +51,7 @@ class Still:
         for buffers, name, buffer in self.kept.pop():
             buffers[name] = buffer
 
-    @contextmanager
-    def contents(self) -> Iterator[None]:
+    def contents(self) -> AbstractContextManager[Any]:
         """Inside, repetitions of a captured run may write into the buffers themselves; afterwards they hold what they
         held."""
-        parts = [part for part in self.modules if part.training]
-        before = [(b, b.detach().clone()) for part in parts for b in part._buffers.values() if b is not None]
-        try:
-            yield
-        finally:
-            with torch.no_grad():
-                for buffer, content in before:
-                    buffer.detach().copy_(content)
+        return contents_kept(moving_buffers(self.modules))

@@ -7,7 +7,8 @@ from torch import Tensor
 
 from eitherway.graph import Graph, Op, Value
 from eitherway.graph.graph import substitute
-from eitherway.graph.record import AtenLevel, plain_kernels
+from eitherway.graph.kernels import plain_kernels
+from eitherway.graph.record import AtenLevel
 from eitherway.graph.tape import Tape, leaves
 
 

@@ -19,6 +19,7 @@ from eitherway.calculus.sparse.plan import Part, Plan, plan
 from eitherway.calculus.sparse.work import Work, work
 from eitherway.graph import Graph
 from eitherway.graph.capture import owners
+from eitherway.graph.contents import contents_kept, moving_buffers
 
 UNASKED = 1 << 30
 """Bytes that products may take where nobody set a budget."""
@@ -183,7 +184,7 @@ class Compressed:
             return x.new_zeros(0)
         if not self._ways:
             self._settle(x, SPARE)
-        with _KeptState(self._state):
+        with contents_kept(self._state):
             told = [self._told(part, way, x) for part, way in zip(self.plan.parts, self._ways)]
         if len(told) == 1:
             return told[0]
@@ -241,7 +242,7 @@ class Compressed:
         """Tries torch's ways at x; where none of them can go forward, rows are coloured instead."""
         while True:
             found = []
-            with _KeptState(self._state):
+            with contents_kept(self._state):
                 for part in self.plan.parts:
                     seeds = self._seeding(part, x)
                     found.append(fastest(part.direction, self._run, x, seeds, part.count, self._chunk(), spare))
@@ -305,20 +306,5 @@ def _written(f: Callable[..., Any], graph: Graph) -> list[Tensor]:
     found = [graph.values[i] for i in graph.written]
     tensors = [value.tensor for value in found if value.kind != "input" and value.tensor is not None]
     for _, owner in owners(f):
-        tensors += [b for part in owner.modules() if part.training for b in part.buffers(recurse=False)]
+        tensors += moving_buffers(owner.modules())
     return list({id(tensor): tensor for tensor in tensors}.values())
-
-
-class _KeptState:
-    """Inside, tensors that a run writes into, such as running means; afterwards they are what they were before."""
-
-    def __init__(self, tensors: list[Tensor]) -> None:
-        self.tensors = tensors
-
-    def __enter__(self) -> None:
-        self.before = [tensor.detach().clone() for tensor in self.tensors]
-
-    def __exit__(self, *_: object) -> None:
-        with torch.no_grad():
-            for tensor, before in zip(self.tensors, self.before):
-                tensor.detach().copy_(before)
