@@ -142,15 +142,6 @@ def test_it_stops_where_nothing_has_a_value():
     assert search.stopped.reason == "Adam found no value in 20 turns in a row; give it a point that has one: start="
 
 
-@pytest.mark.parametrize(
-    "settings, said",
-    [({"lr": 0.0}, "expected lr and eps above 0"), ({"beta1": 1.0}, "betas from 0"), ({"starts": 0}, "at least 1")],
-)
-def test_wrong_settings_are_told(settings, said):
-    with pytest.raises(MethodError, match=said):
-        Adam(**settings).init(OPEN, Key(0))
-
-
 def test_discrete_columns_are_refused_with_methods_that_serve_them():
     with pytest.raises(MethodError, match="Adam got 1 discrete columns of 2.*CMAES, DE and GA"):
         Adam().init(Space(a=Real(0, 1), b=Integer(0, 5)), Key(0))

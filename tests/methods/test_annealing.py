@@ -5,7 +5,6 @@ import math
 import numpy as np
 import pytest
 
-from eitherway.base.errors import MethodError
 from eitherway.base.keys import Key
 from eitherway.methods.protocol import Told
 from eitherway.methods.variables.annealing import FIRST, Annealing, _longest
@@ -139,16 +138,3 @@ def test_no_move_violates_a_constraint_more():
     told = _told([-100.0], violations=np.array([[0.1]]))
     after = method.tell(state, space, question, told, key.at(1))
     assert after.standing.tolist() == [[0.0, 0.0]]
-
-
-@pytest.mark.parametrize("cooling", [0, 1, 1.5, -0.1, math.nan, "0.9"])
-def test_a_cooling_that_does_not_cool_is_refused(cooling):
-    with pytest.raises(MethodError, match="expected a factor between 0 and 1, such as 0.9"):
-        Annealing(cooling=cooling)
-
-
-@pytest.mark.parametrize("name", ["accepted", "attempts"])
-@pytest.mark.parametrize("moves", [0, -1, math.inf, math.nan, "3"])
-def test_moves_that_cannot_be_counted_are_refused(name, moves):
-    with pytest.raises(MethodError, match=f"{name}=.*; expected moves a column, a number above 0"):
-        Annealing(**{name: moves})

@@ -199,11 +199,6 @@ def test_engines_that_cannot_share_are_refused(engines):
         Auto(engines).init(box(), Key(0))
 
 
-def test_names_of_engines_are_no_engines():
-    with pytest.raises(MethodError, match=r"Auto got the engine 'sqp'; expected methods such as CMAES\(\)"):
-        Auto(("sqp", "cmaes")).init(box(), Key(0))  # type: ignore[arg-type]
-
-
 def test_the_start_given_is_the_first_point_of_all():
     search = Search(box().with_starts([np.full(4, 2.5)]), Auto())
     search.open()

@@ -5,7 +5,6 @@ import pytest
 from scipy import stats
 from tests.methods.judging import run, sphere, told
 
-from eitherway.base.errors import MethodError
 from eitherway.base.keys import Key
 from eitherway.methods.variables import _difference as parts
 from eitherway.methods.variables.de import DE, DEState
@@ -190,18 +189,3 @@ def test_a_constraint_is_met_and_the_best_point_lies_on_its_edge():
         best = min(best, values[violations[:, 0] <= 0].min(initial=np.inf))
         state = method.tell(state, BOX, question, told(values, violations=violations), key.at(turn))
     assert 2 <= best < 2.001
-
-
-@pytest.mark.parametrize(
-    "setting, message",
-    [
-        ({"population": 3}, "population=3.*expected 4 or more rows"),
-        ({"best_share": 1.5}, "best_share=1.5.*expected a share from 0"),
-        ({"control": "shade"}, "control='shade'; expected 'memory' or 'sets'"),
-        ({"growth": 0.5}, "growth=0.5; expected 1 or more"),
-        ({"memories": 0}, "memories=0; expected 1 or more"),
-    ],
-)
-def test_a_wrong_setting_says_what_was_expected(setting, message):
-    with pytest.raises(MethodError, match=message):
-        DE(**setting)

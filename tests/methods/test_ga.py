@@ -5,7 +5,6 @@ import pytest
 from scipy import stats
 from tests.methods.judging import run, sphere, told
 
-from eitherway.base.errors import MethodError
 from eitherway.base.keys import Key
 from eitherway.methods.variables import _variation as vary
 from eitherway.methods.variables._population import copies
@@ -168,17 +167,3 @@ def test_a_population_that_has_converged_starts_anew_and_larger():
     sizes: list[int] = []
     run(GA(population=6), BOX, lambda x: 1.0, 6, each=lambda state, _: sizes.append(len(state.points)))
     assert sizes == [6, 6, 9, 9, 14, 14]
-
-
-@pytest.mark.parametrize(
-    "setting, message",
-    [
-        ({"population": 3}, "population=3.*expected 4 or more rows"),
-        ({"crossover": 2.0}, "crossover=2.0.*expected a chance from 0 to 1"),
-        ({"mutation_eta": -1}, "mutation_eta=-1; expected 0 or more"),
-        ({"growth": 0.5}, "growth=0.5; expected 1 or more"),
-    ],
-)
-def test_a_wrong_setting_says_what_was_expected(setting, message):
-    with pytest.raises(MethodError, match=message):
-        GA(**setting)

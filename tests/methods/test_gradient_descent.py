@@ -42,12 +42,6 @@ def test_the_bounds_stop_it():
     np.testing.assert_array_equal(search.best, [-1, -1, -1])
 
 
-@pytest.mark.parametrize("settings", [{"lr": -1.0}, {"momentum": 1.0}, {"lr": float("nan")}])
-def test_wrong_settings_are_told(settings):
-    with pytest.raises(MethodError, match="expected lr above 0, and momentum from 0 to below 1"):
-        GradientDescent(**settings).init(Space(Array((3,), -1, 1)), Key(0))
-
-
 def test_discrete_columns_are_refused_with_methods_that_serve_them():
     with pytest.raises(MethodError, match="GradientDescent got 1 discrete columns of 1.*CMAES, DE and GA"):
         GradientDescent().init(Space(Choice(["a", "b"])), Key(0))

@@ -127,12 +127,6 @@ def test_it_stops_where_nothing_has_a_value():
     assert search.stopped.reason.startswith("LBFGS found no value at 20 starts in a row")
 
 
-@pytest.mark.parametrize("settings, said", [({"memory": 0}, "at least 1 step"), ({"starts": 0}, "at least 1, or None")])
-def test_wrong_settings_are_told(settings, said):
-    with pytest.raises(MethodError, match=said):
-        LBFGS(**settings).init(Space(Array((3,), -5, 5)), Key(0))
-
-
 def test_discrete_columns_are_refused_with_methods_that_serve_them():
     with pytest.raises(MethodError, match="LBFGS got 1 discrete columns of 1.*CMAES, DE and GA"):
         LBFGS().init(Space(Choice(["a", "b"])), Key(0))

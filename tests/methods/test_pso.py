@@ -7,7 +7,6 @@ import pytest
 from scipy import stats
 from tests.methods.judging import run, sphere, told
 
-from eitherway.base.errors import MethodError
 from eitherway.base.keys import Key
 from eitherway.methods.variables.pso import PSO, in_ball, topologies, unit_ball
 from eitherway.space.space import Space, as_space
@@ -140,16 +139,3 @@ def test_one_option_is_as_near_as_another():
         _, best = run(PSO(), space, lambda p, w=wanted: float(space.cells(p[None])[0, 0] != w) + abs(p[1] - 0.5), 60)
         bests.append(best)
     assert max(bests) < 0.01
-
-
-@pytest.mark.parametrize(
-    "setting, message",
-    [
-        ({"swarm": 1}, "swarm=1.*expected 2 or more particles"),
-        ({"informed": -1}, "informed=-1; expected 0 or more"),
-        ({"growth": 0.5}, "growth=0.5; expected 1 or more"),
-    ],
-)
-def test_a_wrong_setting_says_what_was_expected(setting, message):
-    with pytest.raises(MethodError, match=message):
-        PSO(**setting)

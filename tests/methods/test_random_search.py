@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from eitherway.base.errors import MethodError
 from eitherway.base.keys import Key
 from eitherway.methods.protocol import Told
 from eitherway.methods.variables import _quasi
@@ -81,10 +80,3 @@ def test_columns_beyond_the_sequence_are_uniform():
     drawn = _points(RandomSearch(), space, 32)
     assert drawn.shape == (256, _quasi.COLUMNS + 40)
     assert abs(drawn[:, -40:].mean() - 0.5) < 0.02
-
-
-def test_a_wrong_setting_says_what_was_expected():
-    with pytest.raises(MethodError, match="rows=0.*expected a whole number"):
-        RandomSearch(rows=0)
-    with pytest.raises(MethodError, match="points='sobol'; expected 'quasi' or 'uniform'"):
-        RandomSearch(points="sobol")  # type: ignore[arg-type]

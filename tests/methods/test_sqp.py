@@ -156,18 +156,6 @@ def test_half_a_space_without_values_is_survived():
     assert solve(cost, Space(Array((3,), -5, 5)), 600).best_value < 1e-3
 
 
-@pytest.mark.parametrize(
-    "settings, said",
-    [
-        ({"gradients": "torch"}, "expected 'auto', 'autograd' or 'differences'"),
-        ({"starts": 0}, "expected at least 1, or None"),
-    ],
-)
-def test_wrong_settings_are_told(settings, said):
-    with pytest.raises(MethodError, match=said):
-        SQP(**settings).init(Space(Array((3,), -5, 5)), Key(0))
-
-
 def test_discrete_columns_are_refused_with_methods_that_serve_them():
     with pytest.raises(MethodError, match="1 discrete columns of 1.*CMAES, DE and GA serve integers and choices"):
         SQP().init(Space(Choice(["a", "b"])), Key(0))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from eitherway.base.errors import MethodError
+from eitherway.methods.allowed import check
 from eitherway.methods.codec import state
 from eitherway.methods.protocol import Method, Question, Stop, Told, better
 from eitherway.methods.variables.cmaes import CMAES
@@ -77,15 +78,15 @@ class Auto(Method["AutoState"]):
 
     engines: tuple[Method, ...] = ()
 
+    def __post_init__(self) -> None:
+        check(self)
+
     def init(self, space: Space, key: Key) -> AutoState:
         """Every engine's first state.
 
         Raises:
             MethodError: if the named engines are too few, alike, or one of them cannot serve the space.
         """
-        for engine in self.engines:
-            if not all(hasattr(engine, rule) for rule in ("init", "ask", "tell")):
-                raise MethodError(f"Auto got the engine {engine!r}; expected methods such as CMAES(), not their names")
         names = [_name(engine) for engine in self.engines]
         if len(names) == 1 or len(set(names)) < len(names):
             raise MethodError(

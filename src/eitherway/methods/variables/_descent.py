@@ -45,7 +45,7 @@ def begin(method: object, starts: int, space: Space, rng: np.random.Generator) -
     """The rows: the starts given, then uniform points.
 
     Raises:
-        MethodError: if a column is discrete, or `starts` is less than 1.
+        MethodError: if a column is discrete.
     """
     name = type(method).__name__
     if len(space.discrete):
@@ -53,8 +53,6 @@ def begin(method: object, starts: int, space: Space, rng: np.random.Generator) -
             f"{name} got {len(space.discrete)} discrete columns of {space.columns}; it follows gradients, so all must "
             "be real. CMAES, DE and GA serve integers and choices"
         )
-    if starts < 1:
-        raise MethodError(f"{name} got starts={starts}; expected at least 1")
     points = np.concatenate([space.starts[:starts], space.clip(space.sample(starts, rng))])[:starts]
     return Descent(
         phase="value",

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import numpy as np
 
-from eitherway.base.errors import MethodError
+from eitherway.methods.allowed import Range, check
 from eitherway.methods.codec import state
 from eitherway.methods.protocol import Method, Question, Stop, Told
 from eitherway.methods.variables._descent import Descent, begin, hear, question, stopped
@@ -40,21 +40,19 @@ class Adam(Method["AdamState"]):
         starts: rows that go downhill side by side.
     """
 
-    lr: float = 1e-2
-    beta1: float = 0.9
-    beta2: float = 0.999
-    eps: float = 1e-8
-    starts: int = 1
+    lr: Annotated[float, Range(above=0)] = 1e-2
+    beta1: Annotated[float, Range(least=0, below=1)] = 0.9
+    beta2: Annotated[float, Range(least=0, below=1)] = 0.999
+    eps: Annotated[float, Range(above=0)] = 1e-8
+    starts: Annotated[int, Range(least=1)] = 1
 
     heeds_constraints: ClassVar[bool] = False
 
+    def __post_init__(self) -> None:
+        check(self)
+
     def init(self, space: Space, key: Key) -> AdamState:
         """The starts given, then uniform points."""
-        if not (0 < self.lr < np.inf and 0 <= self.beta1 < 1 and 0 <= self.beta2 < 1 and self.eps > 0):
-            raise MethodError(
-                f"Adam got lr={self.lr}, beta1={self.beta1}, beta2={self.beta2}, eps={self.eps}; "
-                "expected lr and eps above 0, and betas from 0 to below 1"
-            )
         descent = begin(self, self.starts, space, key.numpy("start"))
         P = descent.points
         return AdamState(descent, np.zeros_like(P), np.zeros_like(P), np.zeros(len(P), np.int64))

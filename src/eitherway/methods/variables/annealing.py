@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 
-from eitherway.base.errors import MethodError
+from eitherway.methods.allowed import Range, check
 from eitherway.methods.codec import state
 from eitherway.methods.protocol import Method, Question, Told, better
 
@@ -58,17 +58,12 @@ class Annealing(Method["AnnealingState"]):
         attempts: moves a column at one temperature, at most. The paper has 100.
     """
 
-    cooling: float = 0.9
-    accepted: float = 1.0
-    attempts: float = 10.0
+    cooling: Annotated[float, Range(above=0, below=1)] = 0.9
+    accepted: Annotated[float, Range(above=0)] = 1.0
+    attempts: Annotated[float, Range(above=0)] = 10.0
 
     def __post_init__(self) -> None:
-        if not (isinstance(self.cooling, (int, float)) and 0 < self.cooling < 1):
-            raise MethodError(f"Annealing got cooling={self.cooling!r}; expected a factor between 0 and 1, such as 0.9")
-        for name in ("accepted", "attempts"):
-            value = getattr(self, name)
-            if not (isinstance(value, (int, float)) and 0 < value < math.inf):
-                raise MethodError(f"Annealing got {name}={value!r}; expected moves a column, a number above 0")
+        check(self)
 
     def init(self, space: Space, key: Key) -> AnnealingState:
         begin = space.clip(np.concatenate([space.starts, space.sample(FIRST, key.numpy("first points"))]))

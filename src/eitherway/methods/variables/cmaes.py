@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import log
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 
-from eitherway.base.errors import MethodError
+from eitherway.methods.allowed import Range, check
 from eitherway.methods.codec import state
 from eitherway.methods.protocol import Method, Question, Stop, Told
 from eitherway.methods.variables._gaussian import Gaussian, cloud, gaussian, learn, rates, shares
@@ -54,20 +54,15 @@ class CMAES(Method["CMAESState"]):
     the centre of the first cloud; all starts are asked in the first turn.
     """
 
-    population: int | None = None
-    sigma: float = 0.2
+    population: Annotated[int | None, Range(least=4)] = None
+    sigma: Annotated[float, Range(above=0)] = 0.2
     restarts: Literal["bipop", "doubling", "never"] = "bipop"
+
+    def __post_init__(self) -> None:
+        check(self)
 
     def init(self, space: Space, key: Key) -> CMAESState:
         """The first cloud: about the first start, else a point of the middle 80 % of the box, and 0 in open columns."""
-        if self.population is not None and self.population < 4:
-            raise MethodError(
-                f"CMAES got population={self.population}; expected at least 4, or None for 4 + 3 ln D. Leave it out?"
-            )
-        if not 0 < self.sigma < np.inf:
-            raise MethodError(f"CMAES got sigma={self.sigma}; expected a share of the box above 0, such as 0.2")
-        if self.restarts not in ("bipop", "doubling", "never"):
-            raise MethodError(f"CMAES got restarts={self.restarts!r}; expected 'bipop', 'doubling' or 'never'")
         closed, anywhere = self._somewhere(space, key.numpy("mean"))
         start = space.starts[0] if len(space.starts) else space.clip(np.where(closed, anywhere, 0.0))
         return CMAESState(*self._cloud(space, closed, start, 1.0), first_run(self._default(space)), "", None, np.inf)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 
-from eitherway.base.errors import MethodError
+from eitherway.methods.allowed import Range, check
 from eitherway.methods.codec import state
 from eitherway.methods.protocol import Method, Question, Told, better
 from eitherway.methods.variables._difference import (
@@ -82,28 +82,16 @@ class DE(Method["DEState"]):
         patience: turns without any gain after which it starts anew.
     """
 
-    population: int | None = None
-    best_share: float = 0.1
-    archive: float = 0.7
-    memories: int = 8
+    population: Annotated[int | None, Range(least=4)] = None
+    best_share: Annotated[float, Range(least=0, most=1)] = 0.1
+    archive: Annotated[float, Range(least=0, most=100)] = 0.7
+    memories: Annotated[int, Range(least=1)] = 8
     control: Literal["memory", "sets"] = "memory"
-    growth: float = 1.5
-    patience: int = 30
+    growth: Annotated[float, Range(least=1, most=100)] = 1.5
+    patience: Annotated[int, Range(least=1)] = 30
 
     def __post_init__(self) -> None:
-        if self.population is not None and not (isinstance(self.population, int) and self.population >= 4):
-            raise MethodError(
-                f"DE got population={self.population!r}; expected 4 or more rows (three make a step), or None"
-            )
-        if not 0 <= self.best_share <= 1:
-            raise MethodError(
-                f"DE got best_share={self.best_share!r}; expected a share from 0 (only the best row) to 1"
-            )
-        if self.control not in ("memory", "sets"):
-            raise MethodError(f"DE got control={self.control!r}; expected 'memory' or 'sets'")
-        for name, low in (("archive", 0), ("memories", 1), ("growth", 1), ("patience", 1)):
-            if not getattr(self, name) >= low:
-                raise MethodError(f"DE got {name}={getattr(self, name)!r}; expected {low} or more")
+        check(self)
 
     def init(self, space: Space, key: Key) -> DEState:
         sequence = quasi(space.columns, key.numpy("sequence"))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 
-from eitherway.base.errors import MethodError
+from eitherway.methods.allowed import Range, check
 from eitherway.methods.codec import state
 from eitherway.methods.protocol import Method, Question, Told
 from eitherway.methods.variables._population import converged, copies, fresh, order
@@ -54,20 +54,14 @@ class GA(Method["GAState"]):
         growth: the factor from one population to the next, up to 200 rows.
     """
 
-    population: int | None = None
-    crossover: float = 0.9
-    crossover_eta: float = 5.0
-    mutation_eta: float = 20.0
-    growth: float = 1.5
+    population: Annotated[int | None, Range(least=4)] = None
+    crossover: Annotated[float, Range(least=0, most=1)] = 0.9
+    crossover_eta: Annotated[float, Range(least=0)] = 5.0
+    mutation_eta: Annotated[float, Range(least=0)] = 20.0
+    growth: Annotated[float, Range(least=1, most=100)] = 1.5
 
     def __post_init__(self) -> None:
-        if self.population is not None and not (isinstance(self.population, int) and self.population >= 4):
-            raise MethodError(f"GA got population={self.population!r}; expected 4 or more rows (two pairs), or None")
-        if not 0 <= self.crossover <= 1:
-            raise MethodError(f"GA got crossover={self.crossover!r}; expected a chance from 0 to 1")
-        for name, low in (("crossover_eta", 0), ("mutation_eta", 0), ("growth", 1)):
-            if not getattr(self, name) >= low:
-                raise MethodError(f"GA got {name}={getattr(self, name)!r}; expected {low} or more")
+        check(self)
 
     def init(self, space: Space, key: Key) -> GAState:
         sequence = quasi(space.columns, key.numpy("sequence"))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import numpy as np
 
-from eitherway.base.errors import MethodError
+from eitherway.methods.allowed import Range, check
 from eitherway.methods.codec import state
 from eitherway.methods.protocol import Method, Question, Stop, Told
 from eitherway.methods.variables._descent import Descent, begin, hear, question, stopped
@@ -38,19 +38,17 @@ class GradientDescent(Method["GradientDescentState"]):
         starts: rows that go downhill side by side.
     """
 
-    lr: float = 1e-3
-    momentum: float = 0.0
-    starts: int = 1
+    lr: Annotated[float, Range(above=0)] = 1e-3
+    momentum: Annotated[float, Range(least=0, below=1)] = 0.0
+    starts: Annotated[int, Range(least=1)] = 1
 
     heeds_constraints: ClassVar[bool] = False
 
+    def __post_init__(self) -> None:
+        check(self)
+
     def init(self, space: Space, key: Key) -> GradientDescentState:
         """The starts given, then uniform points; at rest."""
-        if not (0 < self.lr < np.inf and 0 <= self.momentum < 1):
-            raise MethodError(
-                f"GradientDescent got lr={self.lr}, momentum={self.momentum}; "
-                "expected lr above 0, and momentum from 0 to below 1"
-            )
         descent = begin(self, self.starts, space, key.numpy("start"))
         return GradientDescentState(descent, np.zeros_like(descent.points))
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import numpy as np
 
 from eitherway.base.errors import MethodError
+from eitherway.methods.allowed import Range, check
 from eitherway.methods.codec import state
 from eitherway.methods.protocol import Method, Question, Stop, Told
 from eitherway.methods.variables._slopes import Doubt, doubt, missing, probe, sentence, weigh
@@ -58,10 +59,13 @@ class LBFGS(Method["LBFGSState"]):
         starts: how many starts before it stops; None never stops.
     """
 
-    memory: int = 10
-    starts: int | None = None
+    memory: Annotated[int, Range(least=1)] = 10
+    starts: Annotated[int | None, Range(least=1)] = None
 
     heeds_constraints: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        check(self)
 
     def init(self, space: Space, key: Key) -> LBFGSState:
         """The first start: the first given one, else a uniform point."""
@@ -70,10 +74,6 @@ class LBFGS(Method["LBFGSState"]):
                 f"LBFGS got {len(space.discrete)} discrete columns of {space.columns}; it follows gradients, so all "
                 "must be real. CMAES, DE and GA serve integers and choices"
             )
-        if self.memory < 1:
-            raise MethodError(f"LBFGS got memory={self.memory}; expected at least 1 step, such as 10")
-        if self.starts is not None and self.starts < 1:
-            raise MethodError(f"LBFGS got starts={self.starts}; expected at least 1, or None to go on for ever")
         return self._begin(space, key, 0, 0, False)
 
     def ask(self, state: LBFGSState, space: Space, key: Key) -> Question:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 
-from eitherway.base.errors import MethodError
 from eitherway.base.keys import Key
+from eitherway.methods.allowed import Range, check
 from eitherway.methods.codec import state
 from eitherway.methods.protocol import Method, Question, Told, better
 from eitherway.methods.variables._discrete import apart
@@ -62,18 +62,14 @@ class PSO(Method["PSOState"]):
         growth: the factor from one swarm to the next, up to 100 particles.
     """
 
-    swarm: int | None = None
-    informed: int = 3
-    inertia: float = 1 / (2 * math.log(2))
-    pull: float = 0.5 + math.log(2)
-    growth: float = 1.5
+    swarm: Annotated[int | None, Range(least=2)] = None
+    informed: Annotated[int, Range(least=0)] = 3
+    inertia: Annotated[float, Range(least=0)] = 1 / (2 * math.log(2))
+    pull: Annotated[float, Range(least=0)] = 0.5 + math.log(2)
+    growth: Annotated[float, Range(least=1, most=100)] = 1.5
 
     def __post_init__(self) -> None:
-        if self.swarm is not None and not (isinstance(self.swarm, int) and self.swarm >= 2):
-            raise MethodError(f"PSO got swarm={self.swarm!r}; expected 2 or more particles, or None")
-        for name, low in (("informed", 0), ("inertia", 0), ("pull", 0), ("growth", 1)):
-            if not getattr(self, name) >= low:
-                raise MethodError(f"PSO got {name}={getattr(self, name)!r}; expected {low} or more")
+        check(self)
 
     def init(self, space: Space, key: Key) -> PSOState:
         sequence = quasi(space.columns, key.numpy("sequence"))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 
-from eitherway.base.errors import MethodError
+from eitherway.methods.allowed import Range, check
 from eitherway.methods.codec import state
 from eitherway.methods.protocol import Method, Question, Told
 from eitherway.methods.variables._quasi import Quasi, fill, quasi
@@ -34,16 +34,11 @@ class RandomSearch(Method["RandomSearchState"]):
         points: "quasi" fills the space evenly (a scrambled Sobol' sequence), "uniform" draws every point alone.
     """
 
-    rows: int = 8
+    rows: Annotated[int, Range(least=1)] = 8
     points: Literal["quasi", "uniform"] = "quasi"
 
     def __post_init__(self) -> None:
-        if not (isinstance(self.rows, int) and self.rows >= 1):
-            raise MethodError(
-                f"RandomSearch got rows={self.rows!r}; expected a whole number of points a question, 1 or more"
-            )
-        if self.points not in ("quasi", "uniform"):
-            raise MethodError(f"RandomSearch got points={self.points!r}; expected 'quasi' or 'uniform'")
+        check(self)
 
     def init(self, space: Space, key: Key) -> RandomSearchState:
         sequence = quasi(space.columns, key.numpy("sequence")) if self.points == "quasi" else None

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import numpy as np
 
 from eitherway.base.errors import MethodError
+from eitherway.methods.allowed import Range, check
 from eitherway.methods.codec import state
 from eitherway.methods.protocol import Method, Question, Stop, Told
 from eitherway.methods.variables._quadratic import damped_bfgs, newton_step
@@ -86,18 +87,15 @@ class SQP(Method["SQPState"]):
     """
 
     gradients: Literal["auto", "autograd", "differences"] = "auto"
-    starts: int | None = None
+    starts: Annotated[int | None, Range(least=1)] = None
 
     heeds_constraints: ClassVar[bool] = False
 
+    def __post_init__(self) -> None:
+        check(self)
+
     def init(self, space: Space, key: Key) -> SQPState:
         """The first start: the first given one, else a uniform point."""
-        if self.gradients not in ("auto", "autograd", "differences"):
-            raise MethodError(
-                f"SQP got gradients={self.gradients!r}; expected 'auto', 'autograd' or 'differences'. Leave it out?"
-            )
-        if self.starts is not None and self.starts < 1:
-            raise MethodError(f"SQP got starts={self.starts}; expected at least 1, or None to go on for ever")
         if len(space.discrete):
             raise MethodError(
                 f"SQP got {len(space.discrete)} discrete columns of {space.columns}; it follows slopes, so all must be "

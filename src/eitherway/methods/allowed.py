@@ -1,0 +1,114 @@
+"""What a method's settings may be: said once, beside the type of each, and looked at when a method is made.
+
+A setting's type is its first rule (`int` is a whole number, `float` a finite one, `Literal` one of a few words), and
+`Annotated[float, Range(above=0)]` adds bounds. A method's `__post_init__` calls `check(self)`, and that is all.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from functools import cache
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+import numpy as np
+
+from eitherway.base.errors import MethodError
+from eitherway.methods.protocol import Method
+
+_LONGEST = 60  # characters of a wrong value that are shown: an array given for a number would fill the screen
+
+
+@dataclasses.dataclass(frozen=True)
+class Range:
+    """Bounds of a number: `least` and `most` are allowed themselves, `above` and `below` are not.
+
+    >>> str(Range(above=0)), str(Range(least=4)), str(Range(least=0, below=1))
+    ('above 0', '4 or more', 'from 0 to below 1')
+    """
+
+    least: float = -math.inf
+    most: float = math.inf
+    above: float = -math.inf
+    below: float = math.inf
+
+    def __contains__(self, number: float) -> bool:
+        return self.least <= number <= self.most and self.above < number < self.below
+
+    def __str__(self) -> str:
+        low, high = max(self.least, self.above), min(self.most, self.below)
+        if high == math.inf:
+            return f"above {low}" if low == self.above else f"{low} or more"
+        if low == self.above and high == self.below:
+            return f"between {low} and {high}"
+        return f"{'above' if low == self.above else 'from'} {low} to {'below ' if high == self.below else ''}{high}"
+
+
+def check(method: Any) -> None:
+    """Looks at every setting of a method that has just been made.
+
+    Args:
+        method: a dataclass; settings whose type is none of those above are left to it.
+
+    Raises:
+        MethodError: for the first setting that is not of its type or within its range; it says what would be.
+    """
+    for field, kind in _settings(type(method)):
+        value = getattr(method, field.name)
+        if not _fits(value, kind):
+            shown = repr(value)
+            shown = shown if len(shown) <= _LONGEST else f"{shown[:_LONGEST]}..."
+            unset = field.default is None or isinstance(field.default, str | tuple | dataclasses._MISSING_TYPE)
+            such = "" if unset else f", such as {field.default:.4g}"
+            raise MethodError(f"{type(method).__name__} got {field.name}={shown}; expected {_words(kind)}{such}")
+
+
+@cache
+def _settings(cls: type) -> list[tuple[Any, Any]]:
+    """The settings of a class with their types, ranges included."""
+    kinds = get_type_hints(cls, include_extras=True)
+    return [(field, kinds[field.name]) for field in dataclasses.fields(cls) if field.init]
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    origin, inside = get_origin(kind), get_args(kind)
+    if origin is Annotated:
+        return _fits(value, inside[0]) and (value is None or value in inside[1])
+    if origin in (Union, UnionType):
+        return any(_fits(value, one) for one in inside)
+    if origin is Literal:
+        return any(type(value) is type(word) and value == word for word in inside)
+    if origin is tuple:
+        return isinstance(value, tuple | list) and all(_fits(item, inside[0]) for item in value)
+    if kind is type(None):
+        return value is None
+    if kind is int:
+        return isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if kind is float:
+        return isinstance(value, int | float | np.integer | np.floating) and _is_finite(value)
+    if kind is Method:
+        return not isinstance(value, type) and all(hasattr(value, rule) for rule in ("init", "ask", "tell"))
+    return True
+
+
+def _is_finite(value: Any) -> bool:
+    """Whether a number can be computed with in float64; True and False are no numbers here."""
+    plain = value.item() if isinstance(value, np.generic) else value
+    return not isinstance(plain, bool) and -1e308 < plain < 1e308
+
+
+def _words(kind: Any) -> str:
+    """What is expected, in words."""
+    origin, inside = get_origin(kind), get_args(kind)
+    if origin is Annotated:
+        optional = type(None) in get_args(inside[0])
+        whole = int in (inside[0], *get_args(inside[0]))
+        return f"a {'whole ' if whole else ''}number {inside[1]}{', or None' if optional else ''}"
+    if origin in (Union, UnionType):
+        return " or ".join(_words(one) for one in inside)
+    if origin is Literal:
+        return f"{', '.join(map(repr, inside[:-1]))} or {inside[-1]!r}"
+    if origin is tuple:
+        return "a tuple of methods such as (CMAES(), DE()), not their names"
+    return {int: "a whole number", float: "a finite number"}.get(kind, "None" if kind is type(None) else str(kind))
