@@ -17,12 +17,12 @@ no list of exceptions: a message that cannot be brought about by a test should n
 
 import ast
 import re
-from functools import cache
 from pathlib import Path
 
 import pytest
 
 import eitherway
+from tests.sources import parsed
 
 HOUSE = Path(eitherway.__file__).parent
 TESTS = Path(__file__).parent
@@ -32,13 +32,10 @@ SHORTEST = 12  # characters; two or three words, enough to tell one message from
 def our_errors(trees: list[ast.Module]) -> set[str]:
     """The names of the classes in base/errors.py, and of all classes derived from them."""
     names = {"EitherwayError", "Failed"}
+    classes = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ClassDef) and node.bases]
+    parents = {(node.name, ast.unparse(base).rpartition(".")[2]) for node in classes for base in node.bases}
     while True:
-        more = {
-            node.name
-            for tree in trees
-            for node in ast.walk(tree)
-            if isinstance(node, ast.ClassDef) and names & {ast.unparse(base).rpartition(".")[2] for base in node.bases}
-        }
+        more = {name for name, parent in parents if parent in names}
         if more <= names:
             return names
         names |= more
@@ -73,14 +70,18 @@ def words(call: ast.Call, tree: ast.Module, function: ast.AST | None) -> list[st
     return [piece for piece in pieces if len(piece) >= SHORTEST] or ([longest] if " " in longest else [])
 
 
+def called(call: ast.Call) -> str:
+    """The last name of what is called: `f` of `f()`, of `a.f()` and of `a().f()`."""
+    return call.func.id if isinstance(call.func, ast.Name) else getattr(call.func, "attr", "")
+
+
 def is_docstring(node: ast.AST) -> bool:
     """Whether a statement is nothing but a string."""
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
 
-def messages(source: str, errors: set[str]) -> dict[int, list[str]]:
+def messages(tree: ast.Module, errors: set[str]) -> dict[int, list[str]]:
     """Line number to literal pieces, for every message made in a file."""
-    tree = ast.parse(source)
     found: dict[int, list[str]] = {}
 
     def visit(node: ast.AST, function: ast.AST | None, owner: str) -> None:
@@ -89,10 +90,10 @@ def messages(source: str, errors: set[str]) -> dict[int, list[str]]:
         elif isinstance(node, ast.ClassDef):
             owner = node.name
         elif isinstance(node, ast.Call):
-            called = ast.unparse(node.func)
-            stops = called == "Stop" and any(k.arg == "error" and ast.unparse(k.value) == "True" for k in node.keywords)
-            inside = owner in errors and called == "super().__init__"
-            if stops or inside or called.rpartition(".")[2] in errors:
+            name = called(node)
+            stops = name == "Stop" and any(k.arg == "error" and ast.unparse(k.value) == "True" for k in node.keywords)
+            inside = owner in errors and name == "__init__" and ast.unparse(node.func) == "super().__init__"
+            if stops or inside or name in errors:
                 found[node.lineno] = words(node, tree, function)
         for child in ast.iter_child_nodes(node):
             visit(child, function, owner)
@@ -105,34 +106,54 @@ def read_by_tests() -> set[str]:
     """Every piece of text of at least `SHORTEST` characters that stands in a test, outside docstrings."""
     found: set[str] = set()
     for path in set(TESTS.rglob("test_*.py")) - {Path(__file__)}:
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings:
-                open_ended = re.split(r"\.[*+]\??|\\[dwsDWS][*+?]?|(?<!\\)\[[^]]*\][*+?]?|(?<!\\)[|^$]", node.value)
+        nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+        docstrings = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
+        for node in nodes:
+            text = node.value if isinstance(node, ast.Constant) else None
+            if isinstance(text, str) and len(text) >= SHORTEST and id(node) not in docstrings:
+                open_ended = re.split(r"\.[*+]\??|\\[dwsDWS][*+?]?|(?<!\\)\[[^]]*\][*+?]?|(?<!\\)[|^$]", text)
                 found |= {re.sub(r"\\(.)", r"\1", piece).strip() for piece in open_ended}
     return {piece for piece in found if len(piece) >= SHORTEST}
 
 
-def is_read(pieces: list[str], read: set[str]) -> bool:
-    """Whether a test's text and one of the message's pieces lie in one another."""
-    return any(text in piece or piece in text for piece in pieces for text in read)
+class Readers:
+    """What tests read, laid out so that each of a thousand messages finds its readers at once."""
+
+    def __init__(self, texts: set[str]):
+        self.whole = "\0".join(sorted(texts))
+        self.heads: dict[str, list[str]] = {}
+        for text in texts:
+            self.heads.setdefault(text[:SHORTEST], []).append(text)
+
+    def lie_in(self, piece: str) -> bool:
+        """Whether one of the texts, each of at least `SHORTEST` characters, is inside the piece."""
+        starts = range(len(piece) - SHORTEST + 1)
+        return any(
+            piece.startswith(text, at) for at in starts for text in self.heads.get(piece[at : at + SHORTEST], ())
+        )
+
+    def read(self, pieces: list[str]) -> bool:
+        """Whether a text and one of the message's pieces lie in one another."""
+        return any(piece in self.whole or self.lie_in(piece) for piece in pieces)
 
 
 FILES = sorted(HOUSE.rglob("*.py"))
 
 
-@cache
-def errors_and_readers() -> tuple[set[str], set[str]]:
-    """The names of our error classes, and all that tests read: gathered once."""
-    return our_errors([ast.parse(path.read_text(encoding="utf-8")) for path in FILES]), read_by_tests()
+@pytest.fixture(scope="module")
+def errors() -> set[str]:
+    return our_errors([parsed(path) for path in FILES])
+
+
+@pytest.fixture(scope="module")
+def readers() -> Readers:
+    return Readers(read_by_tests())
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(HOUSE).as_posix())
-def test_every_message_is_read_by_a_test(path):
-    errors, read = errors_and_readers()
-    made = messages(path.read_text(encoding="utf-8"), errors)
-    assert [f"line {n}: {max(pieces, key=len)!r}" for n, pieces in made.items() if not is_read(pieces, read)] == []
+def test_every_message_is_read_by_a_test(path, errors, readers):
+    made = messages(parsed(path), errors)
+    assert [f"line {n}: {max(pieces, key=len)!r}" for n, pieces in made.items() if not readers.read(pieces)] == []
 
 
 @pytest.mark.parametrize(
@@ -149,16 +170,22 @@ def test_every_message_is_read_by_a_test(path):
     ],
 )
 def test_a_message_is_found_however_it_is_written(source, pieces):
-    assert list(messages(source, {"SpaceError", "E"}).values()) == [pieces]
+    assert list(messages(ast.parse(source), {"SpaceError", "E"}).values()) == [pieces]
 
 
 @pytest.mark.parametrize(
     "source", ["Stop('done and well')", "raise SpaceError(str(e))", "raise ValueError('not one of ours')"]
 )
 def test_what_is_no_message_of_ours_is_left_alone(source):
-    assert messages(source, {"SpaceError"}) == {}
+    assert messages(ast.parse(source), {"SpaceError"}) == {}
 
 
-def test_a_message_nobody_reads_is_seen():
+def test_a_message_nobody_reads_is_seen(readers):
     unread = "no test " + "holds these very words"
-    assert not is_read([unread], read_by_tests())
+    assert not readers.read([unread])
+
+
+def test_a_text_within_a_message_reads_it_and_so_does_one_around_it():
+    readers = Readers({"these are three words", "far too low for that"})
+    assert readers.read(["and these are three words more"]) and readers.read(["too low for"])
+    assert not readers.read(["three other words"]) and not readers.read(["words far too low"])
