@@ -4,8 +4,9 @@ Only the public names live here, and where to find each. Nothing is imported unt
 neither torch, NumPy nor matplotlib, and neither does minimising a plain Python cost load torch.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from eitherway.base.lazy import lazy
 
 if TYPE_CHECKING:
     from eitherway import bicycle as bicycle
@@ -87,19 +88,4 @@ _WHERE = {
 _SUBMODULES = ("methods", "functions", "calculus", "linear", "testing", "rl", "bicycle")
 
 __all__ = [*_WHERE, *_SUBMODULES]  # pyright: ignore[reportUnsupportedDunderAll] - docs/names.md has the same list
-
-
-def __getattr__(name: str) -> Any:
-    """Import a public name at its first use, and keep it (PEP 562)."""
-    if name in _WHERE:
-        found = getattr(import_module(_WHERE[name]), name)
-    elif name in _SUBMODULES:
-        found = import_module(f"{__name__}.{name}")
-    else:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}; docs/names.md lists the public names")
-    globals()[name] = found
-    return found
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy(__name__, _WHERE, submodules=_SUBMODULES, known="docs/names.md lists the public names")

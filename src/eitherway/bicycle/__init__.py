@@ -6,8 +6,9 @@ is installed; numba, torch and matplotlib are imported by what needs them. Nothi
 beyond counting how long it lasted.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from eitherway.base.lazy import lazy
 from eitherway.bicycle.kernel import rollout
 from eitherway.bicycle.physics import BICYCLE, Bicycle, State
 from eitherway.bicycle.policies import MLP, Linear, Policy, load_policy, make_policy, save_policy
@@ -21,19 +22,9 @@ if TYPE_CHECKING:
 
 register()
 
-
-def __getattr__(name: str) -> Any:
-    """The environments' classes, imported when first named: they need Gymnasium."""
-    if name == "BicycleEnv":
-        from eitherway.bicycle.env import BicycleEnv
-
-        return BicycleEnv
-    if name == "BicycleVectorEnv":
-        from eitherway.bicycle.vector import BicycleVectorEnv
-
-        return BicycleVectorEnv
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
+# imported when first named: they need Gymnasium
+_WHERE = {"BicycleEnv": "eitherway.bicycle.env", "BicycleVectorEnv": "eitherway.bicycle.vector"}
+__getattr__, __dir__ = lazy(__name__, _WHERE)
 
 __all__ = [
     "BENCHMARK",

@@ -4,8 +4,9 @@ Each folder is one of these; `accept` stands at the door of all of them, and `co
 here knows what a method or a run is, and nothing here imports linear maps. Nothing is imported until it is used.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from eitherway.base.lazy import lazy
 
 if TYPE_CHECKING:
     from eitherway.calculus.chain_rule import ChainRule as ChainRule
@@ -27,16 +28,4 @@ _WHERE = {
 }
 
 __all__ = [*_WHERE]  # pyright: ignore[reportUnsupportedDunderAll] - the doors themselves are at the top: ew.jacobian
-
-
-def __getattr__(name: str) -> Any:
-    """Import a public name at its first use, and keep it (PEP 562)."""
-    if name not in _WHERE:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has {', '.join(__all__)}")
-    found = getattr(import_module(_WHERE[name]), name)
-    globals()[name] = found
-    return found
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy(__name__, _WHERE)

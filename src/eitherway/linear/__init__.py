@@ -5,8 +5,9 @@ is used. In short: a rotation is orthonormal with determinant +1, a reflection h
 translation moves 0, so it is affine, not linear.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from eitherway.base.lazy import lazy
 
 if TYPE_CHECKING:
     from eitherway.linear.affine_map import AffineMap as AffineMap
@@ -42,16 +43,4 @@ _WHERE = {
 }
 
 __all__ = [*_WHERE]  # pyright: ignore[reportUnsupportedDunderAll] - tests/linear/test_builders.py looks them up
-
-
-def __getattr__(name: str) -> Any:
-    """Import a public name at its first use, and keep it (PEP 562)."""
-    if name not in _WHERE:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has {', '.join(__all__)}")
-    found = getattr(import_module(_WHERE[name]), name)
-    globals()[name] = found
-    return found
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy(__name__, _WHERE)
