@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
@@ -178,7 +178,12 @@ class Graph:
     @cached_property
     def needed(self) -> frozenset[int]:
         """The operations that the outputs depend on."""
-        wanted, found = list(self.outputs), set()
+        return self.behind(self.outputs)
+
+    def behind(self, values: Iterable[int], known: Iterable[int] = ()) -> frozenset[int]:
+        """The operations that values depend on, and those of `known` with all that they read."""
+        found = set(known)
+        wanted = [*values, *(i for op in found for i in self.ops[op].inputs)]
         while wanted:
             producer = self.values[wanted.pop()].producer
             if producer is not None and producer not in found:

@@ -40,7 +40,8 @@ class Replay:
         self.wanted = list(graph.outputs if wanted is None else wanted)
         self.pure = graph.pure
         self.guards = frozenset(graph.guards)
-        needed = self._needed(everything)
+        whole = everything or not self.pure
+        needed = range(len(graph.ops)) if whole else graph.behind(self.wanted, graph.guards)
         self.steps = [self._step(op) for op in graph.ops if op.index in needed]
         live = set(self.wanted) | set(graph.inputs)
         self.constants: dict[int, Tensor] = {
@@ -49,20 +50,6 @@ class Replay:
         for i in graph.inputs:
             self.constants.pop(i, None)
         self.last = self._last_uses(live)
-
-    def _needed(self, everything: bool) -> set[int]:
-        graph = self.graph
-        if everything or not self.pure:
-            return set(range(len(graph.ops)))
-        wanted, found = list(self.wanted), set(graph.guards)
-        for guard in graph.guards:
-            wanted += graph.ops[guard].inputs
-        while wanted:
-            producer = graph.values[wanted.pop()].producer
-            if producer is not None and producer not in found:
-                found.add(producer)
-                wanted += graph.ops[producer].inputs
-        return found
 
     def _step(self, op: Op) -> tuple[Op, Callable[..., Any], bool]:
         target = op.functional if self.pure and op.functional is not None else op.target

@@ -16,7 +16,16 @@ from eitherway.calculus.accept import name_of
 from eitherway.calculus.chain_rule.checks import against, best, check_link, relative
 from eitherway.calculus.chain_rule.flow import Stretch, breaks, stretches
 from eitherway.calculus.chain_rule.given import captured, inputs_of, notes_on, promoted, source_of, stage_name
-from eitherway.calculus.chain_rule.links import Link, edges, make_link, pull_through, push_through, ratio, spine
+from eitherway.calculus.chain_rule.links import (
+    Link,
+    edges,
+    make_link,
+    must_fit,
+    pull_through,
+    push_through,
+    ratio,
+    spine,
+)
 from eitherway.calculus.chain_rule.local import Together
 from eitherway.calculus.chain_rule.names import input_names, value_names
 from eitherway.calculus.chain_rule.program import Program
@@ -30,8 +39,6 @@ SIDES = 64
 """Outputs, or inputs, up to which products are written out whole."""
 ROOM = 2**22
 """Elements of the largest product that is written out."""
-DENSE = 2**26
-"""Elements up to which the whole derivative is written out when asked for: 512 MB in float64."""
 
 
 @dataclass(eq=False)
@@ -105,12 +112,7 @@ class ChainRule:
         Raises:
             ModelError: if it does not fit; `push` and `pull` multiply with it unwritten.
         """
-        p, q = self.shape
-        if p * q > DENSE:
-            raise ModelError(
-                f"{self.name} has {p} x {q} = {p * q:.3g} entries, too many to write out; table.push(v) and "
-                "table.pull(u) multiply with it as it is"
-            )
+        must_fit(self.name, self.shape, "table")
         if self.whole is None:
             return self.value.new_zeros((*self.value.shape, *self.given))
         return self.whole.dense.reshape((*self.value.shape, *self.given))

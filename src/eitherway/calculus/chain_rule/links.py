@@ -97,12 +97,7 @@ class Link:
         Raises:
             ModelError: if it does not fit; `push` and `pull` multiply it unwritten.
         """
-        p, q = self.shape
-        if p * q > DENSE:
-            raise ModelError(
-                f"{self.name} has {p} x {q} = {p * q:.3g} entries, too many to write out; link.push(v) and "
-                "link.pull(u) multiply with it as it is"
-            )
+        must_fit(self.name, self.shape, "link")
         return self.local.dense
 
     def push(self, v: Tensor) -> Tensor:
@@ -126,6 +121,23 @@ class Link:
     @property
     def label(self) -> str:
         return ", ".join(part for part in (self.name, self.operation, self.place) if part)
+
+
+def must_fit(name: str, shape: tuple[int, int], owner: str) -> None:
+    """Refuses to write out a derivative of more than `DENSE` entries.
+
+    Args:
+        owner: what has `push` and `pull` for it.
+
+    Raises:
+        ModelError: saying how large it is, and what to do instead.
+    """
+    p, q = shape
+    if p * q > DENSE:
+        raise ModelError(
+            f"{name} has {p} x {q} = {p * q:.3g} entries, too many to write out; {owner}.push(v) and "
+            f"{owner}.pull(u) multiply with it as it is"
+        )
 
 
 def edges(program: Program, sources: set[int], output: int) -> list[tuple[Step, int, int]]:

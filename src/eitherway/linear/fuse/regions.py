@@ -12,22 +12,24 @@ from eitherway.linear.fuse.constants import Constants
 from eitherway.linear.fuse.merges import Diagonal, Kernel, is_identity
 from eitherway.linear.fuse.moves import Move
 from eitherway.linear.fuse.norms import ending
-from eitherway.linear.fuse.runs import Composite, Element, Leaf, Parallel, compose, key, operations, work_to_cost
+from eitherway.linear.fuse.runs import (
+    Composite,
+    Element,
+    Leaf,
+    Parallel,
+    Stretch,
+    compose,
+    key,
+    operations,
+    work_to_cost,
+)
 
 
 @dataclass(eq=False)
-class Region:
+class Region(Stretch):
     """Operations in series, each affine, with nothing else reading what lies between them."""
 
     elements: tuple[Element, ...]
-
-    @property
-    def source(self) -> int:
-        return self.elements[0].source
-
-    @property
-    def out(self) -> int:
-        return self.elements[-1].out
 
     @property
     def last(self) -> int:
@@ -226,7 +228,7 @@ def find_regions(graph: Graph, sizes: Sizes, constants: Constants, banned: froze
     Args:
         banned: merges, by the operations in them, that must not happen.
     """
-    needed = graph.needed | _closure(graph, [op for op in graph.ops if op.random])
+    needed = graph.behind(graph.outputs, [op.index for op in graph.ops if op.random])
     kept = [op for op in graph.ops if op.index in needed and not all(i in constants for i in op.outputs)]
     builder = _Builder(graph, sizes, constants, banned)
     builder.read_all(kept)
@@ -248,15 +250,3 @@ def find_regions(graph: Graph, sizes: Sizes, constants: Constants, banned: froze
     return Regions(
         regions[::-1], covered, kept, builder.split, builder.spread, builder.refusals, written, builder.users
     )
-
-
-def _closure(graph: Graph, ops: list[Op]) -> set[int]:
-    found, todo = set(), list(ops)
-    while todo:
-        op = todo.pop()
-        if op.index in found:
-            continue
-        found.add(op.index)
-        producers = (graph.values[i].producer for i in op.inputs)
-        todo += [graph.ops[p] for p in producers if p is not None]
-    return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 import torch
 
@@ -79,16 +80,10 @@ class Parallel:
 Element = Leaf | Parallel
 
 
-@dataclass(eq=False)
-class Piece:
-    """One stretch of a run as it will be written."""
+class Stretch(Protocol):
+    """Elements in a row: what goes into the first comes out of the last."""
 
     elements: tuple[Element, ...]
-    composite: Composite | None = None
-    """What stands for the stretch; None where its one element is kept as it is."""
-    dense: bool = False
-    """One matrix over flattened axes stands for the stretch; its entries are found when it is written."""
-    work: int = 0
 
     @property
     def source(self) -> int:
@@ -97,6 +92,18 @@ class Piece:
     @property
     def out(self) -> int:
         return self.elements[-1].out
+
+
+@dataclass(eq=False)
+class Piece(Stretch):
+    """One stretch of a run as it will be written."""
+
+    elements: tuple[Element, ...]
+    composite: Composite | None = None
+    """What stands for the stretch; None where its one element is kept as it is."""
+    dense: bool = False
+    """One matrix over flattened axes stands for the stretch; its entries are found when it is written."""
+    work: int = 0
 
     @property
     def merged(self) -> bool:
