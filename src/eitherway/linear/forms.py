@@ -38,6 +38,30 @@ class Form(Protocol):
     def each(self, change: Callable[[Tensor], Tensor]) -> Form: ...
 
 
+class Written(Protocol):
+    """A form whose entries are all written out: matrix (..., n, m)."""
+
+    matrix: Tensor
+
+    @property
+    def shape(self) -> Size:
+        return self.matrix.shape
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.matrix.dtype
+
+    @property
+    def device(self) -> torch.device:
+        return self.matrix.device
+
+    def dense(self) -> Tensor:
+        return self.matrix
+
+    def apply(self, points: Tensor) -> Tensor:
+        return times(self.matrix, points)
+
+
 @dataclass(frozen=True, eq=False)
 class Identity:
     """Leaves every point where it is; one map, whatever the batch."""
@@ -114,7 +138,7 @@ class Diagonal:
 
 
 @dataclass(frozen=True, eq=False)
-class Orthonormal:
+class Orthonormal(Written):
     """A rotation (sign +1) or a reflection (sign -1); matrix (..., n, n) with orthonormal columns."""
 
     matrix: Tensor
@@ -123,24 +147,6 @@ class Orthonormal:
     @property
     def name(self) -> str:
         return "rotation" if self.sign > 0 else "reflection"
-
-    @property
-    def shape(self) -> Size:
-        return self.matrix.shape
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return self.matrix.dtype
-
-    @property
-    def device(self) -> torch.device:
-        return self.matrix.device
-
-    def dense(self) -> Tensor:
-        return self.matrix
-
-    def apply(self, points: Tensor) -> Tensor:
-        return times(self.matrix, points)
 
     def transpose(self) -> Form:
         return Orthonormal(self.matrix.mT, self.sign)
@@ -156,31 +162,13 @@ class Orthonormal:
 
 
 @dataclass(frozen=True, eq=False)
-class UnitTriangular:
+class UnitTriangular(Written):
     """Shears: ones on the diagonal, zeros below it (upper) or above it; matrix (..., n, n)."""
 
     matrix: Tensor
     upper: bool
 
     name = "shear"
-
-    @property
-    def shape(self) -> Size:
-        return self.matrix.shape
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return self.matrix.dtype
-
-    @property
-    def device(self) -> torch.device:
-        return self.matrix.device
-
-    def dense(self) -> Tensor:
-        return self.matrix
-
-    def apply(self, points: Tensor) -> Tensor:
-        return times(self.matrix, points)
 
     def transpose(self) -> Form:
         return UnitTriangular(self.matrix.mT, not self.upper)
@@ -244,30 +232,12 @@ class Projection:
 
 
 @dataclass(frozen=True, eq=False)
-class Dense:
+class Dense(Written):
     """Any matrix (..., n, m); nothing is known of it."""
 
     matrix: Tensor
 
     name = "dense"
-
-    @property
-    def shape(self) -> Size:
-        return self.matrix.shape
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return self.matrix.dtype
-
-    @property
-    def device(self) -> torch.device:
-        return self.matrix.device
-
-    def dense(self) -> Tensor:
-        return self.matrix
-
-    def apply(self, points: Tensor) -> Tensor:
-        return times(self.matrix, points)
 
     def transpose(self) -> Form:
         return Dense(self.matrix.mT)
