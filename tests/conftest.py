@@ -1,5 +1,6 @@
 """What holds for every test: one thread, no GPU, no network, no window, and examples that are the same every day."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -12,6 +13,10 @@ os.environ["MPLBACKEND"] = "Agg"
 _SOURCE = str(Path(__file__).resolve().parent.parent / "src")
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (_SOURCE, os.environ.get("PYTHONPATH"))))
 
+# Half a million objects live as long as the session: torch, the modules, the collected tests. They are set aside once
+# they are there, so that collecting what tests leave behind costs what tests leave behind.
+gc.disable()
+
 import socket  # noqa: E402
 from collections.abc import Iterator  # noqa: E402
 from typing import Any  # noqa: E402
@@ -23,6 +28,13 @@ import pytest  # noqa: E402
 hypothesis.settings.register_profile("eitherway", deadline=None, derandomize=True, max_examples=50, database=None)
 hypothesis.settings.register_profile("explore", deadline=None, max_examples=1000)
 hypothesis.settings.load_profile("eitherway")
+
+
+def pytest_collection_finish() -> None:
+    gc.collect()
+    gc.freeze()
+    gc.enable()
+
 
 _LOOPBACK = ("127.", "::1", "localhost")
 
