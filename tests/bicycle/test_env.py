@@ -307,6 +307,44 @@ def test_bad_options_say_what_was_expected(options, message):
         BicycleVectorEnv(2, **options)
 
 
+@pytest.mark.parametrize("actions", ["multi_discrete", "discrete", "discrete5", "continuous"])
+@pytest.mark.parametrize("action", [[], None, "left", True, {"a": 1}, [1, [2]], [1j, 0], [0, 0, 0], object()])
+def test_an_action_that_is_none_is_told_the_action_space(actions, action):
+    env = make(actions=actions)
+    env.reset(seed=0)
+    with pytest.raises(ModelError, match="for each bicycle, as the action space says|3 actions for one bicycle"):
+        env.step(action)
+
+
+def test_one_bicycle_takes_one_action():
+    env = make()
+    env.reset(seed=0)
+    with pytest.raises(ModelError, match="2 actions for one bicycle: expected one; BicycleVectorEnv takes many"):
+        env.step([[1, 1], [1, 1]])
+
+
+@pytest.mark.parametrize("seed", [2**80, True])
+def test_a_seed_beyond_the_roads_is_refused(seed):
+    with pytest.raises(ModelError, match=r"expected a whole number from 0 to below 2\*\*63, or None"):
+        make().reset(seed=seed)
+
+
+@pytest.mark.parametrize("seed", [1.5, "a", ["a", 1, 2], [1.5, 2, 3]])
+def test_seeds_of_many_that_are_none_are_refused(seed):
+    with pytest.raises(ModelError, match="expected a whole number from 0 to below"):
+        make_vector(count=3).reset(seed=seed)
+
+
+def test_settings_of_many_that_cannot_be_are_refused():
+    from eitherway.bicycle.vector import BicycleVectorEnv
+
+    for count in ("2", 1.5, None, True):
+        with pytest.raises(ModelError, match="num_envs=.*: expected at least 1 bicycle"):
+            BicycleVectorEnv(count)  # type: ignore[arg-type]
+    with pytest.raises(ModelError, match=r"autoreset_mode='SameStp' is not known. Did you mean SameStep\?"):
+        BicycleVectorEnv(2, autoreset_mode="SameStp")
+
+
 def test_bad_actions_say_what_was_expected():
     env = make()
     env.reset(seed=0)

@@ -125,9 +125,9 @@ def test_without_noise_nobody_falls_who_starts_upright_and_does_nothing():
     assert rides.cause[0] == TIME
 
 
-def test_a_rider_whose_weights_are_no_numbers_ends_all_the_same():
+def test_a_rider_whose_sums_are_no_numbers_ends_all_the_same():
     for levels in ("three", "continuous"):
-        rides = kernel.rollout(np.full((1, 8), np.nan), [0], levels=levels)
+        rides = kernel.rollout([[1e308, -1e308] * 4], [0], levels=levels)
         assert rides.cause[0] == FALL
 
 
@@ -198,12 +198,41 @@ def test_bad_settings_say_what_was_expected(rollout, given, message):
         rollout(np.zeros((1, 8)), [0], **given)
 
 
+@pytest.mark.parametrize("rollout", [kernel.rollout, simulate.rollout], ids=["compiled", "plain"])
+@pytest.mark.parametrize(
+    "given, message",
+    [
+        ({"policies": [[float("nan")] * 8, [0.0] * 8]}, "policies hold 8 weights that are no finite number"),
+        ({"policies": [0.0] * 7 + [float("-inf")]}, "policies hold 1 weights that are no finite number"),
+        ({"policies": [["a"] * 8]}, r"policies are \[\['a', .*expected rows of numbers, one a rider"),
+        ({"policies": None}, "weights that are no finite number|expected rows of numbers"),
+        ({"policies": [[0.0] * 8, [0.0]]}, "expected rows of numbers, one a rider"),
+        ({"policies": np.zeros((1, 1, 8))}, r"policies of shape \(1, 1, 8\): expected rows of numbers"),
+        ({"seeds": ["x"]}, "seeds .*expected whole numbers"),
+        ({"seeds": [True]}, "seeds of dtype bool: expected whole numbers"),
+        ({"seeds": [[1]]}, r"seeds of shape \(1, 1\): expected whole numbers below"),
+        ({"horizon": "9"}, "horizon='9': expected a whole number of steps"),
+        ({"horizon": float("nan")}, "horizon=nan: expected a whole number of steps"),
+        ({"horizon": 2**70}, ": expected a whole number of steps"),
+        ({"noise": None}, "noise=None: expected metres, 0 or more"),
+        ({"speed": "9"}, "speed='9': expected metres per second above 0"),
+        ({"speed": (1, 2, 3), "task": "whipple"}, r"speed=\(1, 2, 3\): expected metres per second above 0"),
+        ({"hidden": 8.5, "policy": "mlp"}, r"MLP\(hidden=8.5\): expected a whole number"),
+    ],
+)
+def test_what_is_no_number_does_not_ride(rollout, given, message):
+    with pytest.raises(ModelError, match=message):
+        rollout(**{"policies": [[0.0] * 8], "seeds": [1], **given})
+
+
 def test_tracks_too_large_to_keep_are_refused_with_a_way_out(monkeypatch):
     monkeypatch.setattr(kernel, "MAX_TRACK_BYTES", 1000)
     with pytest.raises(ModelError, match=" or a shorter horizon keeps fewer"):
         kernel.rollout(RIDER, [0], horizon=100, record=1)
     with pytest.raises(ModelError, match=r": expected 0 \(no tracks\) or how many steps apart"):
         kernel.rollout(RIDER, [0], record=-1)
+    with pytest.raises(ModelError, match=r"record='1': expected 0 \(no tracks\) or how many"):
+        kernel.rollout(RIDER, [0], record="1")  # pyright: ignore
 
 
 def test_without_numba_the_message_says_what_to_install(monkeypatch):

@@ -11,6 +11,7 @@ import pytest
 from eitherway import methods
 from eitherway.base.errors import MethodError
 from eitherway.methods.allowed import Range, _settings, check
+from eitherway.methods.variables.adam import Adam
 from eitherway.methods.variables.annealing import Annealing
 from eitherway.methods.variables.cmaes import CMAES
 from eitherway.methods.variables.de import DE
@@ -52,23 +53,23 @@ def test_a_count_is_no_fraction_and_a_share_may_be_whole(name):
 
 
 @pytest.mark.parametrize(
-    "make, said",
+    "cls, settings, said",
     [
-        (lambda: CMAES(population="8"), "CMAES got population='8'; expected a whole number 4 or more, or None$"),
-        (lambda: CMAES(population=3), "population=3; expected a whole number 4 or more"),
-        (lambda: CMAES(restarts="ipop"), "got restarts='ipop'; expected 'bipop', 'doubling' or 'never'$"),
-        (lambda: DE(best_share=1.5), "got best_share=1.5; expected a number from 0 to 1, such as 0.1$"),
-        (lambda: GA(crossover=math.nan), "got crossover=nan; expected a number from 0 to 1, such as 0.9$"),
-        (lambda: Annealing(cooling=1), "got cooling=1; expected a number between 0 and 1, such as 0.9$"),
-        (lambda: Annealing(attempts=0), "got attempts=0; expected a number above 0, such as 10$"),
-        (lambda: RandomSearch(rows=None), "got rows=None; expected a whole number 1 or more, such as 8$"),  # type: ignore[arg-type]
-        (lambda: DE(growth="a" * 99), r"got growth='a{59}\.\.\.; expected a number from 1 to 100, such as 1.5$"),  # type: ignore[arg-type]
-        (lambda: methods.Adam(beta1=1), "got beta1=1; expected a number from 0 to below 1, such as 0.9$"),
+        (CMAES, {"population": "8"}, "CMAES got population='8'; expected a whole number 4 or more, or None$"),
+        (CMAES, {"population": 3}, "population=3; expected a whole number 4 or more"),
+        (CMAES, {"restarts": "ipop"}, "got restarts='ipop'; expected 'bipop', 'doubling' or 'never'$"),
+        (DE, {"best_share": 1.5}, "got best_share=1.5; expected a number from 0 to 1, such as 0.1$"),
+        (GA, {"crossover": math.nan}, "got crossover=nan; expected a number from 0 to 1, such as 0.9$"),
+        (Annealing, {"cooling": 1}, "got cooling=1; expected a number between 0 and 1, such as 0.9$"),
+        (Annealing, {"attempts": 0}, "got attempts=0; expected a number above 0, such as 10$"),
+        (RandomSearch, {"rows": None}, "got rows=None; expected a whole number 1 or more, such as 8$"),
+        (DE, {"growth": "a" * 99}, r"got growth='a{59}\.\.\.; expected a number from 1 to 100, such as 1.5$"),
+        (Adam, {"beta1": 1}, "got beta1=1; expected a number from 0 to below 1, such as 0.9$"),
     ],
 )
-def test_the_sentence_says_what_was_given_and_what_would_do(make, said):
+def test_the_sentence_says_what_was_given_and_what_would_do(cls, settings, said):
     with pytest.raises(MethodError, match=said):
-        make()
+        cls(**settings)
 
 
 @pytest.mark.parametrize("engines", ["sqp", ("sqp", "de"), None, CMAES(), (CMAES, DE), 2])

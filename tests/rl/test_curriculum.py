@@ -116,11 +116,15 @@ def lasts(x, horizon, seed):
     "settings, message",
     [
         ({"survives": 3}, "expected a function of values, horizon and seed"),
-        ({"first": 0}, "got first=0 and full=90; expected 1 <= first <= full, steps"),
-        ({"first": 91}, "got first=91 and full=90"),
-        ({"growth": 1.0}, "got growth=1.0; expected above 1, such as 1.5"),
-        ({"share": 0.0}, "got share=0.0; expected above 0 and at most 1"),
-        ({"proofs": 0}, "got proofs=0; expected at least 1"),
+        ({"first": 0}, "got first=0; expected a whole number 1 or more"),
+        ({"first": 91}, "got first=91 and full=90; expected 1 <= first <= full, steps"),
+        ({"growth": 1.0}, "got growth=1.0; expected a number above 1, such as 1.5"),
+        ({"share": 0.0}, "got share=0.0; expected a number above 0 to 1, such as 0.5"),
+        ({"proofs": 0}, "got proofs=0; expected a whole number 1 or more, such as 1"),
+        ({"proofs": True}, "got proofs=True; expected a whole number 1 or more"),
+        ({"first": "10"}, "got first='10'; expected a whole number 1 or more$"),
+        ({"leap": 1.5}, "got leap=1.5; expected a whole number 0 or more, or None$"),
+        ({"growth": float("nan")}, "got growth=nan; expected a number above 1"),
     ],
 )
 def test_settings_that_make_no_sense_are_told(settings, message):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import eitherway as ew
-from eitherway.base.errors import MissingExtra
+from eitherway.base.errors import CostError, MissingExtra
 from eitherway.rl import HorizonCurriculum, survives
 
 BALANCED = np.array([0.0, 0.0, 1.0, 1.0])
@@ -72,3 +72,15 @@ def test_without_gymnasium_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "gymnasium", None)
     with pytest.raises(MissingExtra, match="Gymnasium is not installed"):
         survives("CartPole-v1", push)(BALANCED, 10, 0)
+
+
+@pytest.mark.parametrize("policy", [None, "push", np.zeros(4)])
+def test_a_policy_that_is_no_function_is_refused_at_once(policy):
+    with pytest.raises(CostError, match="expected a function of values and observation"):
+        survives("CartPole-v1", policy)
+
+
+@pytest.mark.parametrize("environment", [None, 3, Clock(terminates=True)])
+def test_an_environment_is_a_name_or_made_by_a_function(environment):
+    with pytest.raises(CostError, match="expected an id such as 'CartPole-v1', or a function that makes one"):
+        survives(environment, push)

@@ -6,11 +6,13 @@ from typing import Any
 
 import numpy as np
 
+from eitherway.base.errors import ModelError, nearest
 from eitherway.bicycle import noise as counter
 from eitherway.bicycle import simulate
 from eitherway.bicycle.interface import RIDING, Actions, Interface, Reward
 from eitherway.bicycle.physics import Gyro, Integrator
 from eitherway.bicycle.tasks import FALL, GOAL_REACHED, TIME, Task, TaskName
+from eitherway.methods.allowed import is_whole
 
 import gymnasium  # isort: skip  # after interface, which says what to install
 
@@ -62,6 +64,7 @@ class BicycleEnv(gymnasium.Env):
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """Upright at the origin, heading along +y."""
         super().reset(seed=seed)
+        check_seed(seed)
         if seed is not None or self._seed is None:
             self._seed = int(self.np_random.integers(1 << 62)) if seed is None else seed
             self._episode = 0
@@ -77,6 +80,8 @@ class BicycleEnv(gymnasium.Env):
         if self._batch is None or self._over:
             raise gymnasium.error.ResetNeeded("the ride is over, or has not begun: call reset() first")
         shares = self.interface.decode(action)
+        if len(shares) != 1:
+            raise ModelError(f"{len(shares)} actions for one bicycle: expected one; BicycleVectorEnv takes many")
         self._batch = simulate.advance(self.task, self._batch, shares)
         causes = self.interface.causes(self._batch)
         cause = int(causes[0])
@@ -123,7 +128,11 @@ class BicycleEnv(gymnasium.Env):
 
 def check_render_mode(given: str | None, modes: Any) -> None:
     """Raises ModelError for a mode that there is not."""
-    from eitherway.base.errors import ModelError, nearest
-
     if given is not None and given not in modes:
         raise ModelError(f"render_mode={given!r} is not known. {nearest(given, modes)}")
+
+
+def check_seed(given: Any) -> None:
+    """Raises ModelError for a seed that no road begins with; None is the next one of a series."""
+    if given is not None and not (is_whole(given) and 0 <= given < 2**63):
+        raise ModelError(f"seed={given!r}: expected a whole number from 0 to below 2**63, or None")

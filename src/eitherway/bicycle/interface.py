@@ -94,25 +94,31 @@ class Interface:
         """(P, A) shares in [-1, 1] of P actions of the space.
 
         Raises:
-            ModelError: if an action is outside the space.
+            ModelError: if an action is outside the space, or there are too many or too few numbers.
         """
-        given = np.asarray(actions)
+        each = self.task.controls if self.actions in ("continuous", "multi_discrete") else 1
+        try:
+            given = np.asarray(actions)
+        except ValueError:  # rows of different lengths
+            given = np.empty(0)
+        if given.dtype.kind not in "iuf" or not given.size or given.size % each:
+            raise ModelError(
+                f"actions {actions!r:.80}: expected {f'{each} numbers' if each > 1 else 'one whole number'} for each "
+                f"bicycle, as the action space says: {self.action_space}"
+            )
+        rows: Any = given.reshape(-1, each)
         if self.actions == "continuous":
-            rows = given.reshape(-1, self.task.controls).astype(np.float64)
             if not np.isfinite(rows).all():
                 raise ModelError(f"actions {given!r}: expected finite numbers in [-1, 1]")
-            return rows.clip(-1.0, 1.0)
-        if self.actions == "multi_discrete":
-            rows, levels = given.reshape(-1, self.task.controls), 3
-        else:
-            rows, levels = given.reshape(-1), self.action_space.n
-        if rows.dtype.kind not in "iu" or (rows.size and not (0 <= rows.min() and rows.max() < levels)):
+            return rows.astype(np.float64).clip(-1.0, 1.0)
+        levels = 3 if self.actions == "multi_discrete" else int(self.action_space.n)
+        if rows.dtype.kind == "f" or not (0 <= rows.min() and rows.max() < levels):
             raise ModelError(f"actions {given!r}: expected whole numbers from 0 to {levels - 1}")
         if self.actions == "multi_discrete":
             return rows - 1.0
         if self.actions == "discrete5":
-            return _FIVE[rows]
-        return _NINE[rows] if self.task.controls == 2 else rows[:, None] - 1.0
+            return _FIVE[rows[:, 0]]
+        return _NINE[rows[:, 0]] if self.task.controls == 2 else rows - 1.0
 
     def observe(self, batch: Batch) -> np.ndarray:
         """(P, O) float32."""

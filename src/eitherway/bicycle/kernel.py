@@ -15,6 +15,7 @@ from eitherway.bicycle import whipple
 from eitherway.bicycle.physics import GOAL, GOAL_RADIUS, Gyro, Integrator
 from eitherway.bicycle.policies import SCALES, Levels, check_weights, make_policy
 from eitherway.bicycle.tasks import TRACK, Rides, Task, TaskName, pair
+from eitherway.methods.allowed import is_whole
 
 MAX_TRACK_BYTES = 2 << 30
 
@@ -71,7 +72,7 @@ def rollout(
     rule = make_policy(policy, setting.observations, setting.controls, hidden=hidden, levels=levels)
     weights, roads = pair(policies, seeds)
     check_weights(rule, weights)
-    if record < 0:
+    if not (is_whole(record) and record >= 0):
         raise ModelError(f"record={record!r}: expected 0 (no tracks) or how many steps apart the kept states are")
     keys, count = counter.keys(roads), len(roads)
     speeds = whipple.speeds(counter.uniform(keys, -1), setting.speed_range)

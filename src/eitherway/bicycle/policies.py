@@ -16,6 +16,7 @@ import numpy as np
 
 from eitherway.base.errors import ModelError
 from eitherway.bicycle.physics import BICYCLE, Bicycle, State, known
+from eitherway.methods.allowed import is_whole
 
 Levels = Literal["three", "continuous"]
 Kind = Literal["linear", "mlp"]
@@ -95,8 +96,8 @@ class MLP:
 
     def __post_init__(self) -> None:
         known(self.levels, Levels, "levels")
-        if self.hidden < 1:
-            raise ModelError(f"MLP(hidden={self.hidden}): expected at least 1 hidden unit")
+        if not (is_whole(self.hidden) and self.hidden >= 1):
+            raise ModelError(f"MLP(hidden={self.hidden!r}): expected a whole number, at least 1 hidden unit")
 
     @property
     def kind(self) -> Kind:

@@ -11,6 +11,7 @@ import numpy as np
 from eitherway.base.errors import ModelError
 from eitherway.bicycle.physics import BICYCLE, Bicycle, Gyro, Integrator, known
 from eitherway.bicycle.whipple import speeds
+from eitherway.methods.allowed import is_number
 
 TaskName = Literal["balance", "goal", "whipple"]
 
@@ -62,9 +63,11 @@ class Task:
         known(self.name, TaskName, "task")
         known(self.integrator, Integrator, "integrator")
         known(self.gyro, Gyro, "gyro")
-        if not 0 <= self.noise < np.inf:
+        if not (is_number(self.noise) and self.noise >= 0):
             raise ModelError(f"noise={self.noise!r}: expected metres, 0 or more; 0.02 is the paper's")
-        if self.horizon is not None and (self.horizon != int(self.horizon) or self.horizon < 1):
+        if self.horizon is not None and not (
+            is_number(self.horizon) and 1 <= self.horizon < 2**63 and self.horizon == int(self.horizon)
+        ):
             raise ModelError(f"horizon={self.horizon!r}: expected a whole number of steps of 0.01 s, at least 1")
         speeds(np.zeros(1), self.speed_range)  # raises for a speed that is none
         if self.name != "whipple" and isinstance(self.speed, tuple | list):
@@ -127,14 +130,30 @@ def pair(policies: Any, seeds: Any, *, xp: Any = np) -> tuple[Any, Any]:
     on one.
 
     Raises:
-        ModelError: if both are many and of different numbers.
+        ModelError: if both are many and of different numbers, or either is not made of numbers.
     """
-    weights = xp.atleast_2d(xp.asarray(policies, dtype=xp.float64))
-    seeds = xp.atleast_1d(xp.asarray(seeds))
+    weights = xp.atleast_2d(_numbers(policies, "policies", "rows of numbers, one a rider", xp, xp.float64))
+    seeds = xp.atleast_1d(_numbers(seeds, "seeds", "whole numbers below 2**63, one a ride", xp))
+    if not bool(xp.isfinite(weights).all()):
+        raise ModelError(
+            f"policies hold {int((~xp.isfinite(weights)).sum())} weights that are no finite number; such a rider does "
+            "nothing and falls. Look for where they come from, or set them to 0"
+        )
     rows, roads = weights.shape[0], seeds.shape[0]
     if rows != roads and 1 not in (rows, roads):
         raise ModelError(f"{rows} riders and {roads} seeds: expected one seed a rider, or one of either")
-    if str(seeds.dtype).startswith(("float", "torch.float")):
+    if not str(seeds.dtype).removeprefix("torch.").startswith(("int", "uint")):
         raise ModelError(f"seeds of dtype {seeds.dtype}: expected whole numbers")
     count = max(rows, roads) if rows and roads else 0
     return xp.broadcast_to(weights, (count, weights.shape[1])), xp.broadcast_to(seeds, (count,))
+
+
+def _numbers(given: Any, name: str, expected: str, xp: Any, dtype: Any = None) -> Any:
+    """An array of at most as many axes as rides need: (P, W) for weights, which have a dtype, else (P,)."""
+    try:
+        array = xp.asarray(given, dtype=dtype)
+    except (TypeError, ValueError, OverflowError, RuntimeError) as error:
+        raise ModelError(f"{name} are {given!r:.60}: expected {expected} ({error})") from None
+    if array.ndim > (1 if dtype is None else 2):
+        raise ModelError(f"{name} of shape {tuple(array.shape)}: expected {expected}")
+    return array

@@ -6,13 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from eitherway.base.errors import ModelError
+from eitherway.base.errors import ModelError, nearest
 from eitherway.bicycle import noise as counter
 from eitherway.bicycle import simulate
-from eitherway.bicycle.env import BicycleEnv, check_render_mode
+from eitherway.bicycle.env import BicycleEnv, check_render_mode, check_seed
 from eitherway.bicycle.interface import RIDING, Actions, Interface, Reward
 from eitherway.bicycle.physics import Gyro, Integrator
 from eitherway.bicycle.tasks import FALL, GOAL_REACHED, TIME, Task, TaskName
+from eitherway.methods.allowed import is_whole
 
 from gymnasium.vector import AutoresetMode, VectorEnv  # isort: skip  # after interface, which says what to install
 from gymnasium.vector.utils import batch_space  # isort: skip
@@ -49,12 +50,15 @@ class BicycleVectorEnv(VectorEnv):
         render_mode: str | None = None,
         autoreset_mode: str | AutoresetMode = AutoresetMode.NEXT_STEP,
     ):
-        if num_envs < 1:
+        if not (is_whole(num_envs) and num_envs >= 1):
             raise ModelError(f"num_envs={num_envs!r}: expected at least 1 bicycle")
         check_render_mode(render_mode, self.metadata["render_modes"])
         self.num_envs = num_envs
         self.task = Task(task, horizon, noise, integrator, gyro, speed)
         self.interface = Interface(self.task, actions, reward, normalised)
+        modes = {mode.value: mode for mode in AutoresetMode}
+        if getattr(autoreset_mode, "value", autoreset_mode) not in modes:
+            raise ModelError(f"autoreset_mode={autoreset_mode!r} is not known. {nearest(str(autoreset_mode), modes)}")
         self.autoreset_mode = AutoresetMode(autoreset_mode)
         self.metadata = {**self.metadata, "autoreset_mode": self.autoreset_mode}
         self.render_mode = render_mode
@@ -73,6 +77,9 @@ class BicycleVectorEnv(VectorEnv):
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """All bicycles, or those of `options["reset_mask"]`, upright at the start."""
+        for one in seed if isinstance(seed, list | tuple | np.ndarray) else [seed]:
+            check_seed(one)
+        seed = int(seed) if is_whole(seed) else seed  # type: ignore[arg-type]
         super().reset(seed=seed if isinstance(seed, int) else None)
         which = self._mask(options)
         if self._seeds is None:

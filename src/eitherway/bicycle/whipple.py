@@ -19,6 +19,7 @@ import numpy as np
 
 from eitherway.base.errors import ModelError
 from eitherway.bicycle.physics import State
+from eitherway.methods.allowed import is_number
 
 Array = np.ndarray
 
@@ -170,8 +171,8 @@ def speeds(uniform: Array, speed: float | tuple[float, float]) -> Array:
     Raises:
         ModelError: if a speed is not above 0, or the range is upside down.
     """
-    low, high = speed if isinstance(speed, tuple | list) else (speed, speed)
-    if not (0 < low <= high < math.inf):
+    low, high = ends = speed if isinstance(speed, tuple | list) and len(speed) == 2 else (speed, speed)
+    if not (all(map(is_number, ends)) and 0 < low <= high):
         raise ModelError(f"speed={speed!r}: expected metres per second above 0, or (slowest, fastest)")
     return low + (high - low) * (0.5 * (uniform + 1.0))
 

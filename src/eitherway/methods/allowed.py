@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 import numpy as np
 
-from eitherway.base.errors import MethodError
+from eitherway.base.errors import EitherwayError, MethodError
 from eitherway.methods.protocol import Method
 
 _LONGEST = 60  # characters of a wrong value that are shown: an array given for a number would fill the screen
@@ -45,23 +45,24 @@ class Range:
         return f"{'above' if low == self.above else 'from'} {low} to {'below ' if high == self.below else ''}{high}"
 
 
-def check(method: Any) -> None:
-    """Looks at every setting of a method that has just been made.
+def check(made: Any, error: type[EitherwayError] = MethodError) -> None:
+    """Looks at every setting of a method, or another dataclass, that has just been made.
 
     Args:
-        method: a dataclass; settings whose type is none of those above are left to it.
+        made: a dataclass; settings whose type is none of those above are left to it.
+        error: what is raised.
 
     Raises:
         MethodError: for the first setting that is not of its type or within its range; it says what would be.
     """
-    for field, kind in _settings(type(method)):
-        value = getattr(method, field.name)
+    for field, kind in _settings(type(made)):
+        value = getattr(made, field.name)
         if not _fits(value, kind):
             shown = repr(value)
             shown = shown if len(shown) <= _LONGEST else f"{shown[:_LONGEST]}..."
             unset = field.default is None or isinstance(field.default, str | tuple | dataclasses._MISSING_TYPE)
             such = "" if unset else f", such as {field.default:.4g}"
-            raise MethodError(f"{type(method).__name__} got {field.name}={shown}; expected {_words(kind)}{such}")
+            raise error(f"{type(made).__name__} got {field.name}={shown}; expected {_words(kind)}{such}")
 
 
 @cache
@@ -84,18 +85,23 @@ def _fits(value: Any, kind: Any) -> bool:
     if kind is type(None):
         return value is None
     if kind is int:
-        return isinstance(value, int | np.integer) and not isinstance(value, bool)
+        return is_whole(value)
     if kind is float:
-        return isinstance(value, int | float | np.integer | np.floating) and _is_finite(value)
+        return is_number(value)
     if kind is Method:
         return not isinstance(value, type) and all(hasattr(value, rule) for rule in ("init", "ask", "tell"))
     return True
 
 
-def _is_finite(value: Any) -> bool:
-    """Whether a number can be computed with in float64; True and False are no numbers here."""
+def is_whole(value: Any) -> bool:
+    """Whether a value is an int, Python's or NumPy's; True and False are no numbers here, nor is 8.0 a whole one."""
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is an int or a float that can be computed with in float64."""
     plain = value.item() if isinstance(value, np.generic) else value
-    return not isinstance(plain, bool) and -1e308 < plain < 1e308
+    return isinstance(plain, int | float) and not isinstance(plain, bool) and -1e308 < plain < 1e308
 
 
 def _words(kind: Any) -> str:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Annotated, Any
 
 from eitherway.base.errors import CostError
 from eitherway.base.keys import Key
+from eitherway.methods.allowed import Range, check
 from eitherway.methods.codec import state
 from eitherway.run.problem import Outcome
 
@@ -64,28 +65,23 @@ class HorizonCurriculum:
     """
 
     survives: Survives
-    first: int
-    full: int
-    growth: float = 1.5
-    leap: int | None = None
-    share: float = 0.5
-    proofs: int = 1
+    first: Annotated[int, Range(least=1)]
+    full: Annotated[int, Range(least=1)]
+    growth: Annotated[float, Range(above=1)] = 1.5
+    leap: Annotated[int | None, Range(least=0)] = None
+    share: Annotated[float, Range(above=0, most=1)] = 0.5
+    proofs: Annotated[int, Range(least=1)] = 1
 
     def __post_init__(self) -> None:
         if not callable(self.survives):
             raise CostError(
                 f"HorizonCurriculum got survives={self.survives!r}; expected a function of values, horizon and seed"
             )
-        if not 1 <= self.first <= self.full:
+        check(self, CostError)
+        if self.first > self.full:
             raise CostError(
                 f"HorizonCurriculum got first={self.first!r} and full={self.full!r}; expected 1 <= first <= full, steps"
             )
-        if not self.growth > 1:
-            raise CostError(f"HorizonCurriculum got growth={self.growth!r}; expected above 1, such as 1.5")
-        if not 0 < self.share <= 1:
-            raise CostError(f"HorizonCurriculum got share={self.share!r}; expected above 0 and at most 1")
-        if self.proofs < 1:
-            raise CostError(f"HorizonCurriculum got proofs={self.proofs!r}; expected at least 1")
 
     @cached_property
     def rungs(self) -> tuple[int, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from eitherway.base.errors import MissingExtra
+from eitherway.base.errors import CostError, MissingExtra
 from eitherway.rl.curriculum import Survives
 
 Act = Callable[[Any, Any], Any]
@@ -23,6 +23,7 @@ def survives(environment: str | Callable[[], Any], policy: Act) -> Survives:
         policy: called with the candidate's values and an observation; returns an action of the environment's space.
 
     Raises:
+        CostError: if the policy is no function, or the environment neither a name nor a function.
         MissingExtra: when the first episode begins, if Gymnasium is needed and not installed.
 
     >>> ask = survives("CartPole-v1", lambda x, observation: int(x @ observation > 0))
@@ -30,6 +31,13 @@ def survives(environment: str | Callable[[], Any], policy: Act) -> Survives:
     >>> ask(np.array([0.0, 0.0, 1.0, 1.0]), 100, 7), ask(np.zeros(4), 100, 7)
     (True, False)
     """
+    if not callable(policy):
+        raise CostError(f"survives got policy={policy!r:.60}; expected a function of values and observation")
+    if not (isinstance(environment, str) or callable(environment)):
+        raise CostError(
+            f"survives got environment={environment!r:.60}; expected an id such as 'CartPole-v1', or a function that "
+            "makes one"
+        )
     return _Episodes(environment, policy)
 
 
