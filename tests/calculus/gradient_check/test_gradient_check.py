@@ -323,6 +323,37 @@ def test_the_report_is_a_table_a_page_and_a_picture():
     assert gradient_check(torch.sin, [1.0]).plot().get_title(loc="left") == "The gradient is right"
 
 
+def test_one_is_not_many():
+    one = gradient_check(lambda x: x * x.detach(), [1.0])
+    assert one.plot().get_title(loc="left") == "1 entry is wrong"
+    assert "the gradient is wrong: 1 entry in float64" in str(one)
+    shapeless = gradient_check(lambda x: (x * x).sum(), [1.0, 2.0], gradient=[1.0, 2.0, 3.0])
+    assert shapeless.plot().get_title(loc="left") == "The gradient is wrong"
+    assert "is nan at x[0]: a 0 * inf" in str(gradient_check(lambda x: x * x, [0.0], gradient=[[float("nan")]]))
+    assert ", and 1 more output is not finite" in str(gradient_check(torch.log, [-1.0, -2.0, 1.0]))
+
+
+@pytest.mark.parametrize(
+    "gradient, message",
+    [
+        ("a", "gradient= by x is 'a', a str: expected real numbers, an array or a list"),
+        (object(), "a object: expected real numbers, an array or a list"),
+        ([1, "b"], "expected real numbers, an array or a list"),
+        ([[1], [2, 3]], "expected real numbers, an array or a list"),
+        (True, "gradient= by x is True, a bool: expected real numbers"),
+        (np.array([1j, 2]), "a ndarray: expected real numbers"),
+        (torch.tensor([1j, 2]), "a Tensor: expected real numbers"),
+        ({"x": "a"}, "gradient= by x is 'a', a str"),
+        ({"y": [1.0, 2.0]}, r"gradient= names 'y', which f has not. Known: x\."),
+        ({}, r"gradient= is \{\}: expected a gradient by at least one of x"),
+        (lambda x: None, "gradient= returned None: expected a gradient by at least one of x"),
+    ],
+)
+def test_a_gradient_that_is_none_is_refused_and_never_called_right(gradient, message):
+    with pytest.raises(ModelError, match=message):
+        gradient_check(lambda x: (x * x).sum(), [1.0, 2.0], gradient=gradient)
+
+
 @pytest.mark.parametrize(
     "f, x, message",
     [
@@ -347,6 +378,11 @@ def test_functions_and_points_that_cannot_be_checked_are_refused(f, x, message):
         ({"tolerance": -1.0}, "is no relative error: give a number >= 0"),
         ({"tolerance": "small"}, "is no relative error: give a number >= 0"),
         ({"exhaustive": 0}, "is no number of entries: give 1 or more"),
+        ({"exhaustive": True}, "is no number of entries: give 1 or more"),
+        ({"tolerance": True}, "is no relative error: give a number >= 0"),
+        ({"seed": "a"}, "seed='a' seeds nothing: give a whole number below"),
+        ({"seed": None}, "seed=None seeds nothing: give a whole number below"),
+        ({"seed": 2**80}, "seeds nothing: give a whole number below"),
     ],
 )
 def test_settings_that_cannot_be_used_are_refused(arguments, message):

@@ -67,10 +67,14 @@ def gradient_check(
         raise ModelError(
             f"precision={precision!r} is no precision to check in. {nearest(precision, get_args(Precision))}"
         )
-    if tolerance is not None and not (isinstance(tolerance, Real) and 0 <= tolerance < np.inf):
+    if tolerance is not None and (
+        isinstance(tolerance, bool) or not (isinstance(tolerance, Real) and 0 <= tolerance < np.inf)
+    ):
         raise ModelError(f"tolerance={tolerance!r} is no relative error: give a number >= 0, or leave it out")
-    if not (isinstance(exhaustive, Integral) and exhaustive >= 1):
+    if isinstance(exhaustive, bool) or not (isinstance(exhaustive, Integral) and exhaustive >= 1):
         raise ModelError(f"exhaustive={exhaustive!r} is no number of entries: give 1 or more")
+    if isinstance(seed, bool) or not (isinstance(seed, Integral) and -(2**63) <= seed < 2**63):
+        raise ModelError(f"seed={seed!r} seeds nothing: give a whole number below 2**63, such as 0")
     if gradient is not None and not _has_tensors(x) and not isinstance(f, nn.Module):
         f = plain_function(f)
     leaves, notes = _open(f, x, seed)
@@ -141,7 +145,11 @@ class _Check:
         bad = np.flatnonzero(~self.known)
         if bad.size:
             value = self.y.reshape(-1)[int(bad[0])].item()
-            more = f", and {bad.size - 1} more outputs are not finite" if bad.size > 1 else ""
+            more = (
+                f", and {bad.size - 1} more {'output is' if bad.size == 2 else 'outputs are'} not finite"
+                if bad.size > 1
+                else ""
+            )
             self.problems.append(
                 f"output {self._output(int(bad[0]))} is {value} at x{more}: it has no gradient there; move x"
             )
@@ -195,8 +203,9 @@ class _Check:
         holes = np.isnan(compare.gradients[index]).any(axis=0)
         if holes.any():
             where = int(np.flatnonzero(holes)[0])
+            more = f" and {int(holes.sum()) - 1} more" if holes.sum() > 1 else ""
             self.problems.append(
-                f"{self.gradient.source} is nan at {compare.entry(index, where)} and {int(holes.sum()) - 1} more: a "
+                f"{self.gradient.source} is nan at {compare.entry(index, where)}{more}: a "
                 f"0 * inf in backward, as of sqrt or norm at zero, or torch.where over a branch that is nan"
             )
             if count > self.exhaustive:
@@ -222,7 +231,8 @@ class _Check:
         for j, i in wrong[:200]:
             self.blames.append(self._blame(index, j, i, found, how == "each entry", hint))
         if len(wrong) > 200:
-            self.problems.append(f"{len(wrong) - 200} more entries of {leaf.name} are wrong")
+            noun = "entry" if len(wrong) == 201 else "entries"
+            self.problems.append(f"{len(wrong) - 200} more wrong {noun} of {leaf.name}")
         self._warn(index, found, how)
         worst = [found.worst()] + [blame.relative for blame in self.blames if blame.leaf == leaf.name]
         self.checked.append(Checked(leaf.name, leaf.shape, how, max(worst), len(wrong)))

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from eitherway.base.errors import ModelError, nearest
 from eitherway.calculus.gradient_check.leaves import Leaves
 
 
@@ -57,20 +58,26 @@ class Given:
         given = gradient(*leaves.inputs) if callable(gradient) else gradient
         names = [leaf.name for leaf in leaves.leaves]
         if isinstance(given, Mapping):
+            unknown = [name for name in given if name not in names]
+            if unknown:
+                raise ModelError(f"gradient= names {unknown[0]!r}, which f has not. {nearest(str(unknown[0]), names)}")
             parts: list[Any] = [given.get(name) for name in names]
         elif len(names) > 1 and isinstance(given, tuple | list) and len(given) == len(names):
             parts = list(given)
         else:
             parts = [given, *[None] * (len(names) - 1)]
+        if all(part is None for part in parts):
+            said = "returned" if callable(gradient) else "is"
+            raise ModelError(
+                f"gradient= {said} {given!r:.60}: expected a gradient by at least one of {', '.join(names)}"
+            )
         self.jacobians: list[np.ndarray | None] = []
         self.wrong_shapes: list[str] = []
         for leaf, part in zip(leaves.leaves, parts):
             if part is None:
                 self.jacobians.append(None)
                 continue
-            array = (part.detach().double().cpu().numpy() if isinstance(part, Tensor) else np.asarray(part)).astype(
-                float
-            )
+            array = _as_numbers(part, leaf.name)
             wanted = tuple(y.shape) + leaf.shape
             if array.shape != wanted and not (y.numel() == 1 and array.shape == leaf.shape):
                 said = "y.shape + x.shape" if y.ndim else "the shape of x"
@@ -91,6 +98,24 @@ class Given:
     def has(self, index: int) -> bool:
         """Whether there is a gradient by this leaf to check."""
         return self.jacobians[index] is not None
+
+
+def _as_numbers(part: Any, name: str) -> np.ndarray:
+    """A gradient by one leaf, float64.
+
+    Raises:
+        ModelError: if it is not made of real numbers.
+    """
+    try:
+        array = part.detach().cpu().numpy() if isinstance(part, Tensor) else np.asarray(part)
+    except (TypeError, ValueError, RuntimeError):  # rows of different lengths
+        array = np.empty(0, object)
+    if array.dtype.kind not in "iuf":
+        raise ModelError(
+            f"gradient= by {name} is {part!r:.60}, a {type(part).__name__}: expected real numbers, an array or a list "
+            "with an entry for each entry of it"
+        )
+    return array.astype(np.float64)
 
 
 def plain_function(f: Callable[..., Any]) -> Callable[..., Tensor]:

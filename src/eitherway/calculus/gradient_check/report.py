@@ -156,13 +156,20 @@ class GradientCheck:
                 ticks.set_params(numticks=5)
                 axis.set_major_locator(ticks)
             axes.set(xlabel="differences", ylabel=self.blames[0].source if self.blames else "autograd")
-            axes.set_title("The gradient is right" if self.ok else f"{len(self.blames)} entries are wrong")
+            axes.set_title(self._headline())
         return axes
+
+    def _headline(self) -> str:
+        """The title of the picture."""
+        if self.ok or not self.blames:
+            return "The gradient is right" if self.ok else "The gradient is wrong"
+        return "1 entry is wrong" if len(self.blames) == 1 else f"{len(self.blames)} entries are wrong"
 
     def _verdict(self) -> str:
         entries = sum(int(np.prod(row.shape)) for row in self.checked)
         verdict = "the gradient is right" if self.ok else "the gradient is wrong"
-        return f"{verdict}: {entries} entries in {self.precision}, {self.evaluations} evaluations"
+        noun = "entry" if entries == 1 else "entries"
+        return f"{verdict}: {entries} {noun} in {self.precision}, {self.evaluations} evaluations"
 
     def _sentences(self) -> list[str]:
         shown = [f"wrong: {text}" for text in (*self.problems, *self.blames[:10])]
