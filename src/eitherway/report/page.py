@@ -217,6 +217,8 @@ def settings(run: Kept) -> list[tuple[str, str]]:
     found += [("constraint", constraint["name"]) for constraint in configuration["constraints"]]
     found.append(("file", str(run.path)))
     found.append(("versions", ", ".join(f"{k} {v}" for k, v in configuration["versions"].items())))
+    if configuration.get("threads"):  # journals from before do not know
+        found.append(("threads", ", ".join(f"{k} {v}" for k, v in configuration["threads"].items())))
     return found
 
 

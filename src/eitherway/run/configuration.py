@@ -19,10 +19,11 @@ from eitherway.run.identity import identity
 from eitherway.run.problem import Problem
 from eitherway.run.search import Search
 from eitherway.run.stopping import Limits
+from eitherway.run.threads import threads
 from eitherway.space.plain import plain, space_to_plain, unplain
 
 Configuration = dict[str, Any]
-"""JSON values by name: space, method, seed, sign, cost, constraints, timeout, versions. No addresses, no machine."""
+"""JSON values by name: space, method, seed, sign, cost, constraints, timeout, versions, threads. No addresses."""
 
 
 def configuration(search: Search, problem: Problem, timeout: float | None) -> Configuration:
@@ -39,6 +40,7 @@ def configuration(search: Search, problem: Problem, timeout: float | None) -> Co
         "constraints": [identity(constraint) for constraint in problem.constraints],
         "timeout": timeout.item() if isinstance(timeout, np.generic) else timeout,
         "versions": _versions(),
+        "threads": threads(),
     }
 
 
@@ -61,13 +63,19 @@ def limits_from_plain(kept: dict[str, Any]) -> Limits:
 def differences(kept: Configuration, now: Configuration) -> list[str]:
     """Every setting in which two configurations differ, as "name: kept X, now Y".
 
-    torch counts only where both have it: it is no part of a run that never imported it.
+    torch counts only where both have it: it is no part of a run that never imported it. Threads never do: they change
+    last digits at most, journals from before know nothing of them, and a run may go on elsewhere.
     """
     olds, news = dict(_leaves(kept)), dict(_leaves(now))
     found = []
     for name in dict.fromkeys((*olds, *news)):
         old, new = olds.get(name, "nothing"), news.get(name, "nothing")
-        if old == new or ".where" in name or (name == "versions.torch" and "nothing" in (old, new)):
+        if (
+            old == new
+            or ".where" in name
+            or name.startswith("threads.")
+            or (name == "versions.torch" and "nothing" in (old, new))
+        ):
             continue
         what = name.removesuffix(".code") + " (its code)" if name.endswith(".code") else name
         found.append(f"{what}: kept {old}, now {new}")

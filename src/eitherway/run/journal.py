@@ -23,6 +23,7 @@ from eitherway.run.kept import read, rescue
 from eitherway.run.loop import Run
 from eitherway.run.records import any_value, fingerprint, pack, unpack
 from eitherway.run.stopping import clock
+from eitherway.run.threads import changed
 from eitherway.space.plain import plain
 
 GROUP = 0.05
@@ -81,9 +82,11 @@ class Journal:
         self._run = run
         try:
             db = self._open(run)
-            replay.compare(db, self.path, self.configuration)
+            kept = replay.compare(db, self.path, self.configuration)
             replay.restore(db, self.path, run)
             self._logged = (len(run.notes), -1)
+            if note := changed(kept.get("threads", {}), self.configuration.get("threads", {})):
+                run.note(note)
             replay.tell_again(db, self.path, run)
             self._parts = replay.unfinished(db, self.path, run)
             self._kept_reason, self._same_limits = replay.ended(db, run)

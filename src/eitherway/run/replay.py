@@ -23,8 +23,8 @@ CALLBACK = "a callback asked to stop"
 """The loop's reason that only the callbacks themselves can confirm."""
 
 
-def compare(db: sqlite3.Connection, path: Path, configuration: Configuration) -> None:
-    """Makes sure that the file was begun with this configuration.
+def compare(db: sqlite3.Connection, path: Path, configuration: Configuration) -> Configuration:
+    """The configuration that the file was begun with, once it is sure to be this one.
 
     Raises:
         JournalError: listing what differs.
@@ -32,11 +32,13 @@ def compare(db: sqlite3.Connection, path: Path, configuration: Configuration) ->
     kept = db.execute("SELECT value FROM run WHERE name = 'configuration'").fetchone()
     if kept is None:
         raise sqlite3.DatabaseError("its configuration is missing")
-    changed = differences(json.loads(kept[0]), json.loads(json.dumps(configuration)))
+    begun = json.loads(kept[0])
+    changed = differences(begun, json.loads(json.dumps(configuration)))
     if changed:
         raise JournalError(
             f"{path} keeps another run. {'; '.join(changed)}. Undo the change to go on with it, or {store.AFRESH}"
         )
+    return begun
 
 
 def restore(db: sqlite3.Connection, path: Path, run: Run) -> None:
