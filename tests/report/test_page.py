@@ -1,6 +1,7 @@
 """The page about a kept run: complete, alone, small, and safe with any text."""
 
 import ast
+import copy
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -122,8 +123,9 @@ def test_failures_that_differ_in_numbers_only_are_one_kind(run):
 
 
 def test_of_many_kinds_of_failures_the_rest_is_counted(run):
-    run.history.why = {i: "abcdefghijklmnopqrst"[i] * 3 for i in range(20)}
-    kinds = page.failures(run)
+    history = copy.copy(run.history)
+    history.why = {i: "abcdefghijklmnopqrst"[i] * 3 for i in range(20)}
+    kinds = page.failures(replace(run, history=history))
     assert len(kinds) == page.FAILURES + 1
     assert kinds[-1] == page.Failure("8 other kinds", 8, 13)
 
