@@ -1,5 +1,7 @@
 """Every function of the corpus: its pattern misses nothing, and most patterns are exactly the non-zeros."""
 
+from functools import cache
+
 import pytest
 from tests.corpora import generator
 from tests.corpora.functions import CASES, Case, dense, non_zeros
@@ -8,6 +10,7 @@ from eitherway.calculus.sparse.follow import follow
 from eitherway.graph import capture
 
 
+@cache
 def judged(case: Case) -> tuple[int, int]:
     """Non-zeros that the pattern misses, and entries it has to spare."""
     f, x = case.make(generator(case.name))
