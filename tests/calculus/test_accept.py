@@ -102,6 +102,7 @@ def test_math_on_plain_numbers_is_nobodys_error():
         call(lambda x: math.sin("a"), 1.0)
 
 
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
 @pytest.mark.parametrize(
     "f, message",
     [
@@ -114,6 +115,8 @@ def test_math_on_plain_numbers_is_nobodys_error():
             lambda x: math.sin(x[0]),
             "the gradient ends inside it.*it calls math.sin: use torch.sin, or estimate the derivative",
         ),
+        (lambda x: torch.nested.as_nested_tensor([x, x]), "returned a nested tensor, and derivatives are of dense"),
+        (lambda x: x.to_sparse(), r"returned a sparse tensor, and derivatives are of dense ones: return y.to_dense"),
         (lambda x: x[0].item(), r"leave out float\(\), .item\(\)"),
     ],
 )

@@ -173,3 +173,10 @@ def test_what_is_no_function_is_refused():
 def test_a_function_that_answers_no_tensor_is_refused():
     with pytest.raises(ew.ModelError, match="a map answers one tensor: return that"):
         is_linear(lambda x: "text", 3)
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+def test_a_nested_answer_is_refused_and_a_sparse_one_is_read_as_what_it_is():
+    with pytest.raises(ew.ModelError, match="f returned a nested tensor, whose rows are a map of no one size"):
+        is_linear(lambda x: torch.nested.as_nested_tensor([x, x]), 3)
+    assert is_linear(lambda x: x.to_sparse(), 3).linear

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from eitherway.base.errors import ModelError
+from eitherway.graph.capture import UNSEEN
 
 _TORCH_NAMES = {
     "fabs": "torch.abs",
@@ -134,6 +135,10 @@ def as_output(y: Any, f: Callable[..., Any]) -> Tensor:
     """
     name = name_of(f)
     if isinstance(y, Tensor):
+        if y.is_nested or y.layout != torch.strided:
+            kind = "nested" if y.is_nested else "sparse"
+            mend = "torch.nested.to_padded_tensor(y, 0.0)" if y.is_nested else "y.to_dense()"
+            raise ModelError(f"{name} returned a {kind} tensor, and derivatives are of dense ones: return {mend}")
         if y.is_floating_point():
             return y
         kind = str(y.dtype).removeprefix("torch.")
@@ -241,6 +246,8 @@ def _explain(f: Callable[..., Any], error: Exception) -> str | None:
             f"{name_of(f)} calls {name} on a tensor; NumPy knows no gradient and would cut it: use "
             f"{torch_name(called) if called else 'functions of torch'}"
         )
+    if "can't be used with Jitted modules" in text:
+        return f"{name_of(f)} is TorchScript, {UNSEEN}"
     if "is being used in an in-place operation" in text:
         return f"{name_of(f)} changes its input in place; work on a copy: x = x.clone()"
     return None

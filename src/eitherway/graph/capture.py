@@ -6,13 +6,14 @@ import functools
 import sys
 import threading
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch._dispatch.python import enable_python_dispatcher
+from torch.jit import ScriptFunction, ScriptModule
 from torch.utils import _pytree as pytree
 
 from eitherway.base.errors import ModelError
@@ -25,6 +26,8 @@ from eitherway.graph.record import TRANSFORM, Escapes, TrainingLevel
 from eitherway.graph.tape import Tape
 
 _ELSEWHERE = {"torch", "numpy", "scipy", "math", "builtins", "functools", "eitherway"}
+UNSEEN = "which runs outside of Python, where nothing can be followed: give what was scripted or traced instead"
+"""The end of a message about TorchScript."""
 _alone = threading.RLock()  # the modes and hooks below are of the process, or of one recording at a time
 
 
@@ -78,11 +81,16 @@ def _recorded(
     """The run of f, in the names that `namer` knows its tensors by."""
     tape = Tape()
     level = TrainingLevel(tape)
-    for prefix, module in owners(namer):
-        _name_contents(tape, level, prefix, module)
-    for name, tensor in _loose_tensors(namer):
-        if id(tensor) not in tape.named:
-            tape.name(tensor, "constant", name)
+    reached = list(_reached(namer))
+    modules = _inside(thing for _, thing in reached if isinstance(thing, nn.Module))
+    for prefix, thing in reached:
+        if isinstance(thing, nn.Module):
+            _name_contents(tape, level, prefix, thing)
+    for name, thing in reached:
+        if isinstance(thing, Tensor) and id(thing) not in tape.named:
+            tape.name(thing, "constant", name)
+        elif isinstance(thing, ScriptFunction):
+            tape.note("opaque", f"{thing.name} is TorchScript, {UNSEEN}")
     names = _argument_names(args, kwargs)
     leaves, spec = pytree.tree_flatten((tuple(args), kwargs))
     copies, inputs, held = list(leaves), [], list(leaves)
@@ -98,8 +106,13 @@ def _recorded(
             held[i] = Ref(value.index)
     given, named = pytree.tree_unflatten(copies, spec)
     kept = [(copies[i], leaves[i]) for i in range(len(leaves)) if isinstance(leaves[i], Tensor)]
-    with _alone, _recording(level, namer):
+    with _alone, _recording(level, modules):
         answer = f(*given, **named)
+    if any(isinstance(leaf, Tensor) and leaf.is_nested for leaf in pytree.tree_leaves(answer)):
+        raise ModelError(
+            f"{_title(f)} returned a nested tensor, which has no one shape; return a dense one: "
+            "torch.nested.to_padded_tensor(y, 0.0)"
+        )
     if not any(isinstance(leaf, Tensor) for leaf in pytree.tree_leaves(answer)):
         raise ModelError(
             f"{_title(f)} returned {type(answer).__name__} {str(answer)[:40]!r}, not a tensor, so there is nothing to "
@@ -128,9 +141,8 @@ def _below_transforms(
 
 
 @contextmanager
-def _recording(level: TrainingLevel, f: Callable[..., Any]) -> Iterator[None]:
+def _recording(level: TrainingLevel, modules: list[nn.Module]) -> Iterator[None]:
     """Everything that must stand while the run is recorded, and be gone afterwards."""
-    modules = [module for _, owner in owners(f) for module in owner.modules()]
     level.top = sys._getframe(2)
 
     with ExitStack() as stack:
@@ -161,16 +173,29 @@ def owners(f: Callable[..., Any]) -> list[tuple[str, nn.Module]]:
     return [(name, thing) for name, thing in _reached(f) if isinstance(thing, nn.Module)]
 
 
-def _loose_tensors(f: Callable[..., Any]) -> list[tuple[str, Tensor]]:
-    return [(name, thing) for name, thing in _reached(f) if isinstance(thing, Tensor)]
+def modules_of(f: Callable[..., Any]) -> list[nn.Module]:
+    """The modules a callable reaches and all inside them, each once.
+
+    Raises:
+        ModelError: if one of them is TorchScript, whose operations nobody sees.
+    """
+    return _inside(owner for _, owner in owners(f))
+
+
+def _inside(owners: Iterable[nn.Module]) -> list[nn.Module]:
+    modules = list(dict.fromkeys(part for owner in owners for part in owner.modules()))
+    scripted = next((part for part in modules if isinstance(part, ScriptModule)), None)
+    if scripted is not None:
+        raise ModelError(f"{scripted.original_name} is TorchScript, {UNSEEN}")
+    return modules
 
 
 def _reached(f: Any) -> Iterator[tuple[str, Any]]:
-    """Modules and tensors that a callable can reach, each once, with the name it is known by."""
+    """Modules, tensors and scripts that a callable can reach, each once, with the name it is known by."""
     seen: set[int] = set()
 
     def look(name: str, thing: Any, depth: int) -> Iterator[tuple[str, Any]]:
-        if isinstance(thing, (nn.Module, Tensor)):
+        if isinstance(thing, (nn.Module, Tensor, ScriptFunction)):
             if id(thing) not in seen:
                 seen.add(id(thing))
                 yield name, thing

@@ -27,6 +27,7 @@ from eitherway.graph.tape import Tape, written_by
 _LIBRARIES = (os.path.dirname(torch.__file__) + os.sep, os.path.dirname(os.path.dirname(__file__)) + os.sep)
 _DATA = torch.Tensor.data
 TRANSFORM = "a transform of torch.func runs inside"
+NESTED = "a nested tensor inside has no one shape"
 _ESCAPES = {"numpy", "tolist", "__array__", "__dlpack__"}
 _SEEDED = torch.Tag.nondeterministic_seeded
 
@@ -55,14 +56,21 @@ class TrainingLevel(SchemaCheckMode):
         if self.paused:
             return func(*args, **kwargs)
         tape = self.tape
-        if any(map(_wrapped, leaves((args, kwargs)))):
+        given = leaves((args, kwargs))
+        if any(map(_wrapped, given)):
             tape.note("opaque", f"{TRANSFORM} ({self.place()})")
+            return func(*args, **kwargs)
+        if any(map(_nested, given)):
+            tape.note("opaque", f"{NESTED} ({self.place()})")
             return func(*args, **kwargs)
         for tensor in written_by(func, args, kwargs):
             self._remember(tensor)
         seeded = _SEEDED in func.tags
         before = chance_now() if seeded else None
         answer = func(*args, **kwargs)
+        if isinstance(answer, Tensor) and answer.is_nested:
+            tape.note("opaque", f"{NESTED} ({self.place()})")
+            return answer
         random = before is not None and not torch.equal(before, chance_now())
         if not func._schema.is_mutable and tape.identical(args, kwargs, answer):
             return answer
@@ -227,6 +235,10 @@ class AtenLevel(TorchDispatchMode):
                     env.update(zip(op.outputs, (t for t in leaves(answer) if isinstance(t, Tensor))))
         answer = pytree.tree_map(lambda leaf: env[leaf.index] if type(leaf) is Ref else leaf, graph.answer)
         return tape.graph([i for _, i in sorted(inputs)], graph.arguments, answer, keep=True)
+
+
+def _nested(leaf: Any) -> bool:
+    return isinstance(leaf, Tensor) and leaf.is_nested
 
 
 def _wrapped(leaf: Any) -> bool:

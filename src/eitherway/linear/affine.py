@@ -179,6 +179,11 @@ class _Subject:
             y = torch.as_tensor(y).detach()
         except (TypeError, ValueError, RuntimeError):
             raise ModelError(f"f returned {type(y).__name__}; a map answers one tensor: return that") from None
+        if y.is_nested:
+            raise ModelError(
+                "f returned a nested tensor, whose rows are a map of no one size: torch.nested.to_padded_tensor(y, 0.0)"
+            )
+        y = y if y.layout == torch.strided else y.to_dense()
         return torch.view_as_real(y) if y.is_complex() else y.to(torch.float64)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from eitherway.graph.capture import owners
+from eitherway.graph.capture import modules_of
 from eitherway.graph.contents import contents_kept, moving_buffers
 
 Key = tuple[tuple[bool, ...], tuple[int, ...]]
@@ -22,7 +22,7 @@ class Still:
     """
 
     def __init__(self, f: Callable[..., Any]):
-        self.modules: list[nn.Module] = list(dict.fromkeys(part for _, owner in owners(f) for part in owner.modules()))
+        self.modules: list[nn.Module] = modules_of(f)
         held = [d for part in self.modules for d in (part._parameters, part._buffers, part._modules)]
         self.slots = [(d, name) for d in held for name in d]
         self.kept: list[list[tuple[dict[str, Tensor | None], str, Tensor]]] = []

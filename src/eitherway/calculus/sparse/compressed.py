@@ -18,7 +18,7 @@ from eitherway.calculus.sparse.passes import WAYS, Way, fastest
 from eitherway.calculus.sparse.plan import Part, Plan, plan
 from eitherway.calculus.sparse.work import Work, work
 from eitherway.graph import Graph
-from eitherway.graph.capture import owners
+from eitherway.graph.capture import modules_of
 from eitherway.graph.contents import contents_kept, moving_buffers
 
 UNASKED = 1 << 30
@@ -305,6 +305,4 @@ def _written(f: Callable[..., Any], graph: Graph) -> list[Tensor]:
     """What a call changes besides its input: tensors the run wrote into, and buffers of modules that train."""
     found = [graph.values[i] for i in graph.written]
     tensors = [value.tensor for value in found if value.kind != "input" and value.tensor is not None]
-    for _, owner in owners(f):
-        tensors += moving_buffers(owner.modules())
-    return list({id(tensor): tensor for tensor in tensors}.values())
+    return list({id(tensor): tensor for tensor in (*tensors, *moving_buffers(modules_of(f)))}.values())
