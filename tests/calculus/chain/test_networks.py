@@ -43,7 +43,6 @@ def test_a_timed_network_has_the_jacobian_of_reverse_mode(network, batched):
     bar = 1e-12 if x.dtype == torch.float64 else 1e-5
     assert worst(pulled.flatten(), back.flatten()) < bar
     assert chain.optimal
-    assert torch.equal(chain.value, module(x).detach()) or worst(chain.value, module(x).detach()) < bar
 
 
 class Residual(nn.Module):

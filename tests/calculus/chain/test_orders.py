@@ -15,7 +15,7 @@ from eitherway.calculus.chain.bracketing import LONGEST, bracket, one_way
 from eitherway.calculus.chain.factors import diagonal, gather, identity, low_rank, matrix, operator, picked, scaled
 from eitherway.calculus.chain.layout import Setting
 from eitherway.calculus.chain.links import local_jacobians
-from eitherway.calculus.chain.program import applied
+from eitherway.calculus.chain.stacks import applied
 from eitherway.graph import capture
 
 

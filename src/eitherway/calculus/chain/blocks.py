@@ -11,7 +11,7 @@ from torch import Tensor
 
 from eitherway.calculus.chain.algebra import Algebra, Form, Tree
 from eitherway.calculus.chain.factors import CALL, Factor, Kind
-from eitherway.calculus.chain.program import through
+from eitherway.calculus.chain.stacks import through
 from eitherway.calculus.cost import GEMM, TOUCH
 
 LARGEST = 14

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import accumulate
 
 from eitherway.calculus.chain.algebra import SEPARATE, Algebra, Form, Tree
 from eitherway.calculus.chain.factors import CALL, Kind
@@ -10,6 +11,8 @@ from eitherway.calculus.cost import GEMM, TOUCH
 
 LONGEST = 48
 """Links that are planned exactly: the work grows with the cube."""
+LEANING = 0.9
+"""What a product of weights alone counts beside any other: a plan that is called again keeps it."""
 
 
 def bracket(links: Sequence[Tree], algebra: Algebra) -> tuple[Tree, bool]:
@@ -65,7 +68,7 @@ def _exact(links: Sequence[Tree], algebra: Algebra) -> Tree:
     forms: list[list[Form]] = [[link.form] * count for link in links]  # forms[i][j] of links j ... i
     costs = [[0.0] * count for _ in links]
     split = [[0] * count for _ in links]
-    price = pricing(algebra)
+    price, loose = pricing(algebra), _loose(links)
     for width in range(1, count):
         for i in range(count - width):
             j, best, at = i + width, float("inf"), i
@@ -73,7 +76,9 @@ def _exact(links: Sequence[Tree], algebra: Algebra) -> Tree:
             for k in range(i, j):
                 parts = row[k] + costs[k + 1][j]
                 if parts < best:
-                    seconds = parts + price(forms[k + 1][j], forms[i][k])
+                    seconds = parts + price(forms[k + 1][j], forms[i][k]) * (
+                        1.0 if loose[i] < loose[j + 1] else LEANING
+                    )
                     if seconds < best:
                         best, at = seconds, k
             costs[i][j], split[i][j] = best, at
@@ -106,7 +111,7 @@ def _plain(links: Sequence[Tree], algebra: Algebra) -> list[list[int]]:
     Long chains are mostly of this kind, and the first call waits for it.
     """
     count, samples = len(links), algebra.samples
-    sizes = [links[0].form.n, *(link.form.m for link in links)]
+    sizes, loose = [links[0].form.n, *(link.form.m for link in links)], _loose(links)
     costs = [[0.0] * count for _ in links]  # [i][j]: links j ... i
     ended = [[0.0] * count for _ in links]  # the same, [j][i]
     split = [[0] * count for _ in links]
@@ -123,6 +128,8 @@ def _plain(links: Sequence[Tree], algebra: Algebra) -> list[list[int]]:
             row, column, full_row, varying_row = costs[i], ended[j], full[i], varying[i]
             entries = sizes[i] * sizes[j + 1] * (samples if varying_row[j] else 1)
             fixed, work, scaled = CALL + TOUCH * entries, GEMM * entries, CALL + 2 * TOUCH * entries
+            if loose[i] == loose[j + 1]:
+                fixed, work, scaled = LEANING * fixed, LEANING * work, LEANING * scaled
             for k in range(i, j):
                 seconds = row[k] + column[k + 1]
                 if seconds >= best:
@@ -139,6 +146,18 @@ def _plain(links: Sequence[Tree], algebra: Algebra) -> list[list[int]]:
             row[j] = column[i] = best
             split[i][j] = at
     return split
+
+
+def _loose(links: Sequence[Tree]) -> list[int]:
+    """How many of the first k links, for each k, are not made of weights alone."""
+    return list(accumulate((not constant(link) for link in links), initial=0))
+
+
+def constant(tree: Tree) -> bool:
+    """Whether a product is made of weights alone."""
+    if tree.factor is not None:
+        return all(map(constant, tree.factor.parts)) if tree.factor.parts else tree.factor.constant
+    return tree.left is not None and tree.right is not None and constant(tree.left) and constant(tree.right)
 
 
 def pricing(algebra: Algebra) -> Callable[[Form, Form], float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cached_property
+from math import inf
 
 import torch
 from torch import Tensor
@@ -14,6 +15,7 @@ from eitherway.calculus.chain.bracketing import bracket, one_way
 from eitherway.calculus.chain.explain import explain
 from eitherway.calculus.chain.factors import Factor, Kind, Registers
 from eitherway.calculus.chain.forward import holds_batch, run_steps
+from eitherway.calculus.chain.kept import Kept
 from eitherway.calculus.chain.layout import Setting
 from eitherway.calculus.chain.links import chain
 from eitherway.calculus.chain.operators import ChainOperator, operands
@@ -47,7 +49,6 @@ class Chain:
     """A planned Jacobian: call it with x for (p, q), or (B, p, q) of a batch.
 
     Attributes:
-        value: f(x) of the last call.
         optimal: whether the order is certainly the cheapest, by the costs it was planned with.
         p, q: rows and columns, of one sample.
     """
@@ -68,10 +69,8 @@ class Chain:
         self.trees = [link.tree for link in self.links] if self.links else []
         self.plan, self.optimal = self._plan()
         self.chunk = self._chunk(memory)
-        self.value: Tensor | None = None
-        self._evaluate: Callable[[Tensor], Registers] | None = None
+        self.room = inf if memory is None else memory - self.cost.peak * (self.chunk or self.samples) / self.samples
         self._operate: Callable[[Tensor], Registers] | None = None
-        self._answer = -1
         self._places: list[int] = []
 
     # planning ------------------------------------------------------------------------------------------------------
@@ -153,28 +152,15 @@ class Chain:
                 operation holds it.
         """
         x = self._taken(x)
-        if self._evaluate is None:
-            self._compile()
-        assert self._evaluate is not None
-        if self.chunk is not None and len(x) > self.chunk:
-            return self._in_chunks(x, self.chunk)
+        evaluate, answer, _ = self._compiled
         with torch.no_grad():
-            r = self._evaluate(x)
-        self.value = r[self.graph.outputs[0]]
-        made = r[self._answer]
-        return made[None] if self.batched and not self.inner else made
-
-    def _in_chunks(self, x: Tensor, chunk: int) -> Tensor:
-        out = x.new_empty(len(x), self.p, self.q)
-        values = []
-        assert self._evaluate is not None
-        for at in range(0, len(x), chunk):
-            with torch.no_grad():
-                r = self._evaluate(x[at : at + chunk])
-            out[at : at + chunk] = r[self._answer]
-            values.append(r[self.graph.outputs[0]])
-        self.value = torch.cat(values)
-        return out
+            if self.chunk is None or len(x) <= self.chunk:
+                made = evaluate(x)[answer]
+                return made[None] if self.batched and not self.inner else made
+            out = x.new_empty(len(x), self.p, self.q)
+            for part, rows in zip(x.split(self.chunk), out.split(self.chunk)):
+                rows.copy_(evaluate(part)[answer])
+            return out
 
     def operator(self, x: Tensor) -> ChainOperator:
         """The Jacobian at x with its last product not carried out: `@`, `.T`, `.dense()`.
@@ -187,10 +173,9 @@ class Chain:
             program = self._program()
             self._parts = operands(self.plan, self.trees, self.algebra) if self.plan is not None else []
             self._places = [program.content(t.factor) if t.factor else program.tree(t) for t in self._parts]
-            self._operate = program.compile([*self._places, self.graph.outputs[0]])
+            self._operate = program.compile(self._places)
         with torch.no_grad():
             r = self._operate(x)
-        self.value = r[self.graph.outputs[0]]
         contents = [r[i] for i in self._places]
         lead = (len(x),) if self.batched else ()
         return ChainOperator((*lead, self.p, self.q), self._parts, contents, self.inner, x)
@@ -210,20 +195,26 @@ class Chain:
         graph = self.graph
         registers: Registers = [value.tensor if value.kind != "result" else None for value in self.setting.values]
         registers[graph.inputs[0]] = None
-        program = Program(registers, graph.inputs[0], self.inner)
+        program = Program(registers, graph.inputs[0], self.setting.batch)
         run_steps(graph, program, self.setting)
         return program
 
-    def _compile(self) -> None:
+    @property
+    def kept(self) -> Kept | None:
+        """What evaluations keep from one to the next."""
+        return self._compiled[2]
+
+    @cached_property
+    def _compiled(self) -> tuple[Callable[[Tensor], Registers], int, Kept | None]:
+        """The evaluation, the register of its answer, and what it keeps."""
         program = self._program()
         if self.plan is None:
             p, q, source, inner = self.p, self.q, program.source, self.inner
-            self._answer = program.add(
-                lambda r: r[source].new_zeros(*((len(r[source]),) if inner else ()), p, q), (source,)
-            )
+            answer = program.add(lambda r: r[source].new_zeros(*((len(r[source]),) if inner else ()), p, q), (source,))
         else:
-            self._answer = program.answer(self.plan)
-        self._evaluate = program.compile([self._answer, self.graph.outputs[0]])
+            answer = program.answer(self.plan)
+        kept = program.keeping([answer], self.room)
+        return program.compile([answer], kept), answer, kept
 
 
 def _usable(graph: Graph, batched: bool) -> None:

@@ -35,6 +35,12 @@ def explain(chain: Chain) -> str:
         f"  predicted: {_milliseconds(plan)}; all reverse {_milliseconds(reverse)} ({reverse / plan:.3g} x), "
         f"all forward {_milliseconds(forward)} ({forward / plan:.3g} x)"
     )
+    if chain.kept is not None:
+        many, size = len(chain.kept.roots), chain.kept.size
+        lines.append(
+            f"  kept from call to call, while the weights hold the very same numbers: {many} product{'s' * (many > 1)} "
+            f"of weights alone; with copies of the weights {size / 1e6:.3g} MB"
+        )
     return "\n".join(lines)
 
 

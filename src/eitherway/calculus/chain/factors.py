@@ -8,7 +8,7 @@ that a product with a shared matrix is one large product whichever way it goes.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import IntEnum
 from math import inf
 from typing import Any
@@ -75,8 +75,10 @@ class Factor:
     calls: float = 2.0
     push_slower: float = 1.0
     """How many times longer a push takes than a pull; infinite where it cannot be done."""
-    reads: tuple[int, ...] = field(default=())
-    """The values it is made from: they must live until it is made."""
+    reads: tuple[int, ...] | None = None
+    """The values it is made from: they must live until it is made. None: all that its operation has to do with."""
+    constant: bool = False
+    """Whether it is made of weights alone, the same wherever the input is."""
     aliases: bool = False
     """Whether its products may be views: of what they were given, or of one number many times."""
     index: Tensor | None = None
@@ -104,33 +106,52 @@ class Factor:
         return way(content, stack)
 
 
-def matrix(label: str, m: int, n: int, blocks: int, make: Callable[[Registers], Tensor], structure: str) -> Factor:
+def matrix(
+    label: str,
+    m: int,
+    n: int,
+    blocks: int,
+    make: Callable[[Registers], Tensor],
+    structure: str,
+    reads: tuple[int, ...] | None = None,
+) -> Factor:
     """Shared weights on the last axis, the same for each of the blocks: I (x) W; `make` gives W."""
-    return Factor(Kind.MATRIX, m, n, label, structure, make, blocks=blocks)
+    return Factor(Kind.MATRIX, m, n, label, structure, make, blocks=blocks, reads=reads)
 
 
 def diagonal(
-    label: str, n: int, make: Callable[[Registers], Any], varying: bool, structure: str = "diagonal"
+    label: str,
+    n: int,
+    make: Callable[[Registers], Any],
+    varying: bool,
+    structure: str = "diagonal",
+    reads: tuple[int, ...] | None = None,
 ) -> Factor:
     """An element-wise operation."""
-    return Factor(Kind.DIAGONAL, n, n, label, structure, make, varying=varying)
+    return Factor(Kind.DIAGONAL, n, n, label, structure, make, varying=varying, reads=reads)
 
 
 def identity(label: str, n: int) -> Factor:
     """An operation that moves nothing: a view, dropout in eval mode."""
-    return Factor(Kind.IDENTITY, n, n, label, "identity", lambda r: 1.0, scalar=True)
+    return Factor(Kind.IDENTITY, n, n, label, "identity", lambda r: 1.0, scalar=True, reads=(), constant=True)
 
 
 def scaled(label: str, n: int, make: Callable[[Registers], float]) -> Factor:
-    """A multiple of the identity, by a number that is known before the run or read in it."""
-    return Factor(Kind.DIAGONAL, n, n, label, "multiple of the identity", make, scalar=True)
+    """A multiple of the identity, by a number that is known before the run."""
+    return Factor(Kind.DIAGONAL, n, n, label, "multiple of the identity", make, scalar=True, reads=(), constant=True)
 
 
 # --- diagonal plus low rank -----------------------------------------------------------------------------------------
 
 
 def low_rank(
-    label: str, n: int, blocks: int, batch: int, rank: int, make: Callable[[Registers], tuple[Any, Tensor, Tensor]]
+    label: str,
+    n: int,
+    blocks: int,
+    batch: int,
+    rank: int,
+    make: Callable[[Registers], tuple[Any, Tensor, Tensor]],
+    reads: tuple[int, ...] | None = None,
 ) -> Factor:
     """diag(d) - A B for every row: softmax, normalisations.
 
@@ -173,7 +194,7 @@ def low_rank(
         varying=bool(batch), blocks=blocks, pull=pull, push=push, dense=dense,
         pull_whole=lambda c, stack: whole(stack, c[0], c[1].mT, c[2]),
         push_whole=lambda c, stack: whole(stack, c[0], c[2], c[1].mT),
-        products=2.0 * rank * n, elements=3.0 * n, calls=3,
+        products=2.0 * rank * n, elements=3.0 * n, calls=3, reads=reads,
     )  # fmt: skip
 
 
@@ -231,6 +252,7 @@ def gather(label: str, m: int, index: Tensor, n: int, structure: str = "gather")
     return Factor(
         Kind.OPERATOR, m, n, label, structure, lambda r: None, pull=pull, push=push,
         elements=1.5 * (m + n) if run else 3.0 * max(m, n), calls=2 if complete else 4, aliases=True, index=index,
+        reads=(), constant=True,
     )  # fmt: skip
 
 
@@ -284,10 +306,11 @@ def operator(
     elements: float | None = None,
     calls: float = 2.0,
     push_slower: float = 1.0,
+    reads: tuple[int, ...] | None = None,
 ) -> Factor:
     """A local Jacobian that is known by its two products alone."""
     touched = float(m + n) if elements is None else elements
     return Factor(
         Kind.OPERATOR, m, n, label, structure, make, varying=varying, pull=pull, push=push, products=products,
-        elements=touched, calls=calls, push_slower=push_slower,
+        elements=touched, calls=calls, push_slower=push_slower, reads=reads,
     )  # fmt: skip

@@ -45,7 +45,7 @@ def run_steps(graph: Graph, program: Program, s: Setting) -> None:
 def _step(graph: Graph, program: Program, op: Op) -> None:
     call = _call(op)
     if not op.outputs:
-        program.add(_guard(graph, op, call), op.inputs)
+        program.add(_guard(graph, op, call), op.inputs, always=op.index in graph.guards)
     elif type(op.structure) is Ref:
         program.add(call, op.inputs, register=op.outputs[0])
     else:
@@ -110,7 +110,7 @@ def contents(s: Setting) -> list[Any]:
     if s.content is None:
         source = s.graph.values[s.graph.inputs[0]]
         registers: Registers = [value.tensor if value.kind != "result" else None for value in s.values]
-        program = Program(registers, source.index, bool(s.batch))
+        program = Program(registers, source.index, s.batch)
         run_steps(s.graph, program, s)
         assert source.tensor is not None
         with torch.no_grad():

@@ -72,7 +72,8 @@ class Setting:
     ) -> int:
         """A value inside an operation: where its samples lie, and how it is made if its content is needed."""
         index, out = len(self.values), self.values[op.outputs[0]]
-        self.values.append(Value(index, "result", op.name, None, torch.Size(shape), out.dtype, out.device, op.index))
+        size = torch.Size(shape)
+        self.values.append(Value(index, "result", op.name, None, size, out.dtype, out.device, op.index, depends=True))
         self.layouts[index] = layout
         steps = self.extras.setdefault(op.index, [])
         self.rank[index] = (

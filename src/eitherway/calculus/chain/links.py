@@ -59,13 +59,11 @@ def local_jacobians(graph: Graph, s: Setting) -> list[Edge]:
             given, made = s.value(edge.source).dtype, s.value(edge.target).dtype
             if given != made:
                 raise ModelError(f"{op.label} turns {given} into {made}, and a chain is multiplied in one dtype")
-            edge.factor.reads = edge.factor.reads or (edge.source, edge.target, *_others(op))
+            if edge.factor.reads is None:
+                edge.factor.reads = (edge.source, edge.target, *op.inputs)
+            edge.factor.constant = not any(s.value(i).depends for i in edge.factor.reads)
         edges += found
     return _joined_opaque(edges, opaque_ops, graph, s)
-
-
-def _others(op: Op) -> tuple[int, ...]:
-    return tuple(op.inputs)
 
 
 def _useful(graph: Graph) -> set[int]:

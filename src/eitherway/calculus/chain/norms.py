@@ -48,7 +48,7 @@ def softmax(op: Op, s: Setting) -> list[Edge] | None:
         return 1.0, torch.ones_like(row).mT, row
 
     make = make_log if "log" in op.name else make_softmax
-    return [Edge(i, out, low_rank(op.label, n, blocks, s.batch, 1, make))]
+    return [Edge(i, out, low_rank(op.label, n, blocks, s.batch, 1, make, (out,)))]
 
 
 def layer_norm(op: Op, s: Setting) -> list[Edge] | None:
@@ -155,7 +155,8 @@ def batch_norm(op: Op, s: Setting) -> list[Edge] | None:
             return d
         return d.reshape(-1, *[1] * (len(rest) - 1 - channel)).expand(rest).reshape(-1)
 
-    return [Edge(i, out, diagonal(op.label, n, make, False, "shared diagonal"))]
+    reads = (variance, gain.index) if type(gain) is Ref else (variance,)
+    return [Edge(i, out, diagonal(op.label, n, make, False, "shared diagonal", reads))]
 
 
 def sums(op: Op, s: Setting) -> list[Edge] | None:
@@ -190,7 +191,8 @@ def sums(op: Op, s: Setting) -> list[Edge] | None:
         return cut.expand(*stack.shape[:-1], *large).reshape(*stack.shape[:-1], n)
 
     factor: Factor = operator(
-        op.label, m, n, op.name, lambda r: None, pull, push, varying=False, products=0, elements=float(2 * n), calls=3
-    )
+        op.label, m, n, op.name, lambda r: None, pull, push,
+        varying=False, products=0, elements=float(2 * n), calls=3, reads=(),
+    )  # fmt: skip
     factor.aliases = True
     return [Edge(i, out, factor)]

@@ -13,7 +13,7 @@ from eitherway.base.errors import ModelError
 from eitherway.calculus.accept import must_be_vectors
 from eitherway.calculus.chain.algebra import Algebra, Tree
 from eitherway.calculus.chain.factors import Kind
-from eitherway.calculus.chain.program import through
+from eitherway.calculus.chain.stacks import through
 
 
 def operands(plan: Tree, links: Sequence[Tree], algebra: Algebra) -> list[Tree]:

@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from eitherway.calculus.chain.algebra import Form, Tree
-from eitherway.calculus.chain.factors import Factor, Kind, Registers
+from eitherway.calculus.chain.factors import CALL, Factor, Kind, Registers
+from eitherway.calculus.chain.kept import Kept, Steps, comparable, run
+from eitherway.calculus.chain.stacks import pull_blocks
+from eitherway.calculus.cost import TOUCH
 
-Step = Callable[[Registers], None]
+Call = Callable[[Registers], Any]
+
+
+@dataclass(eq=False, slots=True)
+class Step:
+    """A call whose answer goes to a register."""
+
+    call: Call
+    inplace: Call | None
+    """The same in place of the first register it reads."""
+    register: int
+    reads: tuple[int, ...]
+    always: bool
+    """It is called for what it refuses, though nobody reads its answer."""
 
 
 class Program:
@@ -20,36 +37,29 @@ class Program:
     Args:
         registers: what stands in them before a run: tensors from outside; None elsewhere.
         source: the register of the input.
-        batched: whether there is a batch axis.
+        samples: 0 without a batch axis.
     """
 
-    def __init__(self, registers: Registers, source: int, batched: bool):
+    def __init__(self, registers: Registers, source: int, samples: int):
         self.registers = registers
         self.source = source
-        self.batched = batched
-        self.steps: list[
-            tuple[Callable[[Registers], Any], Callable[[Registers], Any] | None, int, tuple[int, ...], int]
-        ]
-        self.steps = []  # (call, the same in place of its first argument, register, registers read, first of them)
+        self.samples, self.batched = samples, samples > 0
+        self.outside = {i for i, content in enumerate(registers) if content is not None}
+        self.steps: dict[int, Step] = {}
         self.fresh: set[int] = set()
         self.leaves: dict[int, int] = {}
         self.trees: dict[int, int] = {}
-
-    def copy(self) -> Program:
-        """The same so far, to go on with in two ways."""
-        made = Program(list(self.registers), self.source, self.batched)
-        made.steps, made.fresh = list(self.steps), set(self.fresh)
-        made.leaves, made.trees = dict(self.leaves), dict(self.trees)
-        return made
+        self.products: dict[int, Tree] = {}
 
     def add(
         self,
-        call: Callable[[Registers], Any],
+        call: Call,
         reads: Sequence[int],
         *,
         fresh: bool = False,
         register: int | None = None,
-        inplace: Callable[[Registers], Any] | None = None,
+        inplace: Call | None = None,
+        always: bool = False,
     ) -> int:
         """A step whose answer goes to a new register.
 
@@ -57,40 +67,99 @@ class Program:
             reads: registers it reads: they are emptied after the last step that does.
             fresh: the answer's memory is nobody else's.
             inplace: the same, written into its first register, for when nobody else needs that.
+            always: it is called even if nobody reads its answer.
         """
         if register is None:
             register = len(self.registers)
             self.registers.append(None)
         if fresh:
             self.fresh.add(register)
-        self.steps.append((call, inplace, register, tuple(reads), reads[0] if reads else -1))
+        self.steps[register] = Step(call, inplace, register, tuple(reads), always)
         return register
 
-    def compile(self, keep: Sequence[int]) -> Callable[[Tensor], Registers]:
-        """A function of the input that runs all steps and returns the registers: outside ones and `keep` are full."""
-        last: dict[int, int] = {}
-        for at, (_, _, register, reads, _) in enumerate(self.steps):
-            for i in (*reads, register):
-                last[i] = at
-        outside = {i for i, content in enumerate(self.registers) if content is not None} | {self.source, *keep}
-        steps: list[tuple[Callable[[Registers], Any], int, tuple[int, ...]]] = []
-        for at, (call, inplace, register, reads, first) in enumerate(self.steps):
-            dead = tuple(i for i in dict.fromkeys((*reads, register)) if last[i] == at and i not in outside)
-            if inplace is not None and first in self.fresh and first in dead and reads.count(first) == 1:
-                call = inplace
-            steps.append((call, register, tuple(i for i in dead)))
+    # compiling -----------------------------------------------------------------------------------------------------
+
+    def compile(self, wanted: Sequence[int], kept: Kept | None = None) -> Callable[[Tensor], Registers]:
+        """A function of the input that runs the steps `wanted` needs, and returns the registers; these ones are full.
+
+        Args:
+            kept: of `keeping`.
+        """
+        steps = self._schedule(self._with_refusals(wanted), kept.roots if kept is not None else ())
         template, source = self.registers, self.source
 
-        def run(x: Tensor) -> Registers:
+        def evaluate(x: Tensor) -> Registers:
             r = template.copy()
             r[source] = x
-            for call, register, dead in steps:
-                r[register] = call(r)
-                for i in dead:
-                    r[i] = None
+            if kept is not None:
+                kept.fill(r)
+            run(steps, r)
             return r
 
-        return run
+        return evaluate
+
+    def _with_refusals(self, wanted: Sequence[int]) -> list[int]:
+        return [*wanted, *(step.register for step in self.steps.values() if step.always)]
+
+    def _behind(self, wanted: Iterable[int], given: Iterable[int] = ()) -> set[int]:
+        """All registers that these are made of, themselves included; not what `given` ones are made of."""
+        found, given, todo = set(), set(given), list(wanted)
+        while todo:
+            i = todo.pop()
+            if i not in found:
+                found.add(i)
+                if i in self.steps and i not in given:
+                    todo += self.steps[i].reads
+        return found
+
+    def _schedule(self, wanted: Iterable[int], given: Iterable[int] = ()) -> Steps:
+        """The steps that make some registers of given ones, each with the registers that are done with after it."""
+        wanted, given = set(wanted), set(given)
+        needed = self._behind(wanted, given) - given
+        steps = [step for step in self.steps.values() if step.register in needed]
+        last = {i: at for at, step in enumerate(steps) for i in (*step.reads, step.register)}
+        stays = self.outside | given | wanted | {self.source}
+        made = []
+        for at, step in enumerate(steps):
+            dead = tuple(i for i in dict.fromkeys((*step.reads, step.register)) if last[i] == at and i not in stays)
+            first, call = next(iter(step.reads), -1), step.call
+            if step.inplace is not None and first in self.fresh and first in dead and step.reads.count(first) == 1:
+                call = step.inplace
+            made.append((call, step.register, dead))
+        return made
+
+    def keeping(self, wanted: Sequence[int], room: float) -> Kept | None:
+        """Products of weights alone that take longer than it takes to see that the weights are what they were.
+
+        Args:
+            wanted: registers of a program to come.
+            room: bytes that may be kept from call to call.
+        """
+        free = set(self.outside)
+        for step in self.steps.values():
+            if not step.always and free.issuperset(step.reads):
+                free.add(step.register)
+        roots: list[int] = []
+        weights: set[int] = set()
+        size, todo, seen = 0.0, self._with_refusals(wanted), set()
+        while todo:
+            i = todo.pop()
+            if i in seen or i not in self.steps:
+                continue
+            seen.add(i)
+            if i in free and i in self.products:
+                tree, read = self.products[i], self._behind([i]) & self.outside
+                more = [self.registers[j] for j in read - weights]
+                itemsize = max((t.dtype.itemsize for t in more), default=0)
+                needed = sum(t.nbytes for t in more) + itemsize * tree.form.entries(max(self.samples, 1))
+                looking = sum(CALL + 2 * TOUCH * self.registers[j].numel() for j in read)
+                if tree.seconds > looking and size + needed <= room and all(map(comparable, more)):
+                    roots.append(i)
+                    weights |= read
+                    size += needed
+                    continue
+            todo += self.steps[i].reads
+        return Kept(self._schedule(roots), roots, sorted(weights), size) if roots else None
 
     # local Jacobians and their products ----------------------------------------------------------------------------
 
@@ -102,7 +171,7 @@ class Program:
                 places = tuple(self.tree(part) for part in factor.parts)
                 found = self.add(lambda r: tuple(r[i] for i in places), places)
             else:
-                found = self.add(factor.make, factor.reads)
+                found = self.add(factor.make, factor.reads or ())
             self.leaves[id(factor)] = found
         return found
 
@@ -117,6 +186,7 @@ class Program:
             assert tree.left is not None and tree.right is not None
             left, right = self.tree(tree.left), self.tree(tree.right)
             made = self._node(tree.how, tree.left.form, left, tree.right.form, right)
+            self.products[made] = tree
         self.trees[id(tree)] = made
         return made
 
@@ -285,49 +355,10 @@ class Program:
             return self.add(spread, (i, source), fresh=True)
         if form.blocks > 1:
             form, i = self.expand(form, i)
-        owned = i in self.fresh
+        axes = 3 if batched else 2
 
-        def finish(r: Registers) -> Tensor:
-            t = r[i]
-            if batched and t.dim() == 2:
-                return t.expand(len(r[source]), *t.shape).clone(memory_format=torch.contiguous_format)
-            return t if owned else t.clone(memory_format=torch.contiguous_format)
+        def own(r: Registers) -> Tensor:
+            t = r[i] if r[i].dim() == axes else r[i].expand(len(r[source]), *r[i].shape)
+            return t.clone(memory_format=torch.contiguous_format)
 
-        return self.add(finish, (i, source), fresh=True)
-
-
-def pull_blocks(rows: Tensor, blocked: Tensor, blocks: int, batched: bool) -> Tensor:
-    """rows (b?, k, blocks * m) times a block-diagonal matrix, (m, n) for all blocks or (b * blocks, m, n)."""
-    m, n = blocked.shape[-2:]
-    cut = rows.unflatten(-1, (blocks, m))
-    if blocked.dim() == 2:
-        return torch.matmul(cut, blocked).flatten(-2)
-    if batched:
-        blocked = blocked.reshape(-1, blocks, m, n)
-    return torch.matmul(cut.transpose(-2, -3), blocked).transpose(-2, -3).flatten(-2)
-
-
-def through(tree: Tree, content: Any, stack: Tensor, back: bool, batched: bool) -> Tensor:
-    """`applied` for a product that has been carried out, too."""
-    if tree.factor is not None:
-        return applied(tree.factor, content, stack, back, batched)
-    if tree.form.kind == Kind.DIAGONAL:
-        return stack * content
-    matrix = content if back else content.mT
-    if tree.form.blocks > 1:
-        return pull_blocks(stack, matrix, tree.form.blocks, batched)
-    return torch.matmul(stack, matrix)
-
-
-def applied(factor: Factor, content: Any, stack: Tensor, back: bool, batched: bool) -> Tensor:
-    """A stack of covectors pulled back through one factor, or of vectors pushed forward: (b?, k, m) <-> (b?, k, n)."""
-    if factor.kind == Kind.IDENTITY:
-        return stack
-    if factor.kind == Kind.DIAGONAL:
-        return stack * content
-    if factor.kind == Kind.MATRIX:
-        matrix = content if back else content.mT
-        if factor.blocks == 1:
-            return torch.matmul(stack, matrix)
-        return pull_blocks(stack, matrix, factor.blocks, batched)
-    return factor.whole(content, stack, back)
+        return self.add(own, (i, source), fresh=True, inplace=lambda r: r[i] if r[i].dim() == axes else own(r))

@@ -312,7 +312,8 @@ def weights(op: Op, s: Setting) -> list[Edge] | None:
     s.set(out, Layout(layout.outer, layout.inner // inner * outer), op)
     blocks = s.size(i) // inner
     shape = f"{outer} x {inner}" + (f", for each of {blocks}" if blocks > 1 else "")
-    return [Edge(i, out, matrix(op.label, blocks * outer, blocks * inner, blocks, make, f"linear {shape}"))]
+    w = next(j for j in op.inputs if j != i)
+    return [Edge(i, out, matrix(op.label, blocks * outer, blocks * inner, blocks, make, f"linear {shape}", (w,)))]
 
 
 def is_sparse(op: Op, s: Setting) -> bool:
