@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from eitherway.base.errors import ModelError
-from eitherway.bicycle import rollout, show
+from eitherway.bicycle import render, rollout, show
 from eitherway.bicycle.tasks import CAUSES
 
 RIDER = np.array([-20.3, -9.1, 7.1, 11.6, -21.6, -5.0, 3.3, -6.1])
@@ -108,3 +108,17 @@ def test_nothing_to_show_is_said():
         show.learning_curve([])
     with pytest.raises(ModelError, match="first_rides got 0 untrained and 0 learned tracks"):
         show.first_rides([], [])
+
+
+@pytest.mark.parametrize("lean", [0.2094, 0.25, 1.0])
+@pytest.mark.parametrize("side", [-1, 1])
+@pytest.mark.parametrize("displacement", [-1, 0, 1])
+def test_a_falling_rider_stays_within_the_picture(lean, side, displacement):
+    trail = np.zeros((1, 2))
+    upright = render.frame(0.0, 0.0, 0.0, trail)
+    fallen = render.frame(side * lean, 0.0, 0.0, trail, displacement=displacement)
+    above, edge = render.HEIGHT - 46, 3
+    changed = (upright != fallen).any(2)[:above]
+    assert changed[:, edge : render.BEHIND - edge].any()
+    assert not changed[:, :edge].any()
+    assert not changed[:, render.BEHIND - edge :].any()

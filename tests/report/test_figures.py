@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 import eitherway as ew
-from eitherway.report.figures import aligned, columns_of, safe, telling
+from eitherway.report import figures
+from eitherway.report.figures import aligned, columns_of, plain_ticks, safe, telling
+from eitherway.run.journal import Journal
 
 SPACE = ew.Space(
     lr=ew.Real(1e-4, 1, scale="log"), act=ew.Choice(["a", "b"]), w=ew.Array((2,), -1, 1), s=ew.Real(0, 1).when(act="b")
@@ -57,3 +59,38 @@ def test_texts_are_written_literally_and_not_too_long():
     assert safe("$x_1$", 20) == r"\$x_1\$"
     assert safe("a\x00b\n", 20) == "a?b?"
     assert safe("x" * 50, 10) == "x" * 9 + "…"
+
+
+@pytest.mark.parametrize(
+    "low, high",
+    [(0.02, 0.09), (1.0, 1.5), (1e3, 9.9e3), (20, 90), (1e-9, 1.00002e-9), (0.5, 4.9), (3.0, 29.0), (1e-300, 5e-300)],
+)
+def test_numbers_along_a_narrow_log_axis_stand_side_by_side(low, high):
+    ticks = plain_ticks(low, high, 1.4)
+    assert ticks
+    assert len({text for _, text in ticks}) == len(ticks)
+    assert all(low <= number <= high for number, _ in ticks)
+    assert all(float(text) == pytest.approx(number, rel=1e-9) for number, text in ticks)
+    places = [1.4 * np.log(number / low) / np.log(high / low) for number, _ in ticks]
+    widths = [0.06 * len(text) for _, text in ticks]
+    assert all(a + v / 2 < b - w / 2 for a, b, v, w in zip(places, places[1:], widths, widths[1:]))
+
+
+def test_one_value_on_a_log_axis_is_named():
+    assert plain_ticks(0.5, 0.5, 1.4) == [(0.5, "0.5")]
+
+
+def test_labels_of_slices_do_not_overlap(tmp_path, monkeypatch):
+    scales = {"narrow": (0.02, 0.09), "tight": (1, 1.5), "big": (1e3, 9e3), "wide": (1e-12, 1e12)}
+    space = ew.Space(**{name: ew.Real(low, high, scale="log") for name, (low, high) in scales.items()})
+    path = tmp_path / "run.db"
+    ew.minimize(lambda **x: sum(x.values()), space, "randomsearch", budget=40, journal=path, progress=None)
+    drawn = []
+    monkeypatch.setattr(figures, "svg", lambda made, label: drawn.append(made))
+    figures.slices(Journal.read(path))
+    drawn[0].canvas.draw()
+    for axes in drawn[0].axes[: len(scales)]:
+        labels = [label for label in axes.get_xticklabels() + axes.get_xticklabels(minor=True) if label.get_text()]
+        boxes = sorted((label.get_window_extent() for label in labels), key=lambda box: box.x0)
+        assert boxes
+        assert all(a.x1 < b.x0 for a, b in zip(boxes, boxes[1:]))

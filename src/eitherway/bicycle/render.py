@@ -17,6 +17,8 @@ from eitherway.bicycle.physics import GOAL, GOAL_RADIUS, State
 WIDTH, HEIGHT = 560, 300  # pixels of a picture
 BEHIND = 230  # of them, the rider from behind
 EXAGGERATION = 4.0  # the lean as drawn; 12 degrees would hardly be seen
+RIDER = 0.77  # the rider's size: falling at 12 degrees the head, 170 of these pixels from the ground, stays in sight
+STEEPEST = 0.92  # rad as drawn, 13 degrees: a lean beyond it is drawn so, within the frame
 METRE = 34.0  # pixels of the map
 _SMOOTH = 3
 
@@ -106,11 +108,12 @@ class _Canvas:
 
         self.image = Image.new("RGB", (width * _SMOOTH, height * _SMOOTH), _PAPER)
         self.draw = ImageDraw.Draw(self.image)
-        self.origin, self.turn = (0.0, 0.0), (1.0, 0.0)
+        self.origin, self.turn, self.scale = (0.0, 0.0), (1.0, 0.0), 1.0
 
-    def at(self, x: float, y: float, angle: float = 0.0) -> None:
+    def at(self, x: float, y: float, angle: float = 0.0, scale: float = 1.0) -> None:
         """What is drawn next has its origin at (x, y), x to the right, y upwards, turned anticlockwise by `angle`."""
-        self.origin, self.turn = (x, y), (math.cos(angle), math.sin(angle))
+        self.origin, self.scale = (x, y), scale
+        self.turn = (scale * math.cos(angle), scale * math.sin(angle))
 
     def place(self, x: float, y: float) -> tuple[float, float]:
         c, s = self.turn
@@ -119,8 +122,9 @@ class _Canvas:
     def stroke(self, points: Any, width: float, colour: str) -> None:
         """A line with round ends and corners."""
         placed = [self.place(*point) for point in points]
-        self.draw.line(placed, colour, round(width * _SMOOTH), joint="curve")
-        r = width * _SMOOTH / 2
+        width *= self.scale * _SMOOTH
+        self.draw.line(placed, colour, round(width), joint="curve")
+        r = width / 2
         for x, y in (placed[0], placed[-1]):
             self.draw.ellipse((x - r, y - r, x + r, y + r), colour)
 
@@ -128,7 +132,7 @@ class _Canvas:
         self, x: float, y: float, radius: float, colour: str | None, outline: str | None = None, width: float = 1
     ) -> None:
         x, y = self.place(x, y)
-        r = radius * _SMOOTH
+        r = radius * self.scale * _SMOOTH
         self.draw.ellipse((x - r, y - r, x + r, y + r), colour, outline, round(width * _SMOOTH))
 
     def shape(self, points: Any, colour: str) -> None:
@@ -172,7 +176,8 @@ def _draw_behind(canvas: _Canvas, lean: float, steer: float, displacement: float
                 FAINT,
             )
     canvas.disc(0, -1, 3, FAINT)
-    canvas.at(middle, floor, max(-1.5, min(1.5, lean * EXAGGERATION)))
+    drawn = max(-STEEPEST, min(STEEPEST, lean * EXAGGERATION))
+    canvas.at(middle, floor, drawn, RIDER)
     shift = -7.0 * displacement  # the rider leans out; positive is to the left
     bar, twist = 92, 9 * math.sin(steer)
     canvas.stroke([(0, 5), (0, 56)], 9, INK)  # rear tyre
@@ -193,8 +198,8 @@ def _draw_behind(canvas: _Canvas, lean: float, steer: float, displacement: float
     canvas.stroke([(shift, 130), (shift * 1.1, 140)], 8, _SKIN)
     canvas.disc(shift * 1.2, 152, 13, _SKIN)
     x, y = canvas.place(shift * 1.2, 155)
-    r = 14 * _SMOOTH
-    tilt = math.degrees(lean * EXAGGERATION)
+    r = 14 * RIDER * _SMOOTH
+    tilt = math.degrees(drawn)
     canvas.draw.pieslice((x - r, y - r, x + r, y + r), 180 - tilt, 360 - tilt, _HELMET)
 
 

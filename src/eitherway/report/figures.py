@@ -18,6 +18,7 @@ from eitherway.space.space import Space
 from eitherway.space.variables import Choice
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 PANELS = 12
@@ -136,9 +137,10 @@ def slices(kept: Kept) -> str | None:
                 axes.set_xticks(range(len(column.options)), [safe(name, 8) for name in column.options])
                 axes.tick_params(axis="x", labelrotation=30 if len(column.options) > 3 else 0, labelsize=7)
             else:
-                axes.set_xscale("log" if column.log else "linear")
                 axes.tick_params(axis="x", labelsize=7)
-                if not column.log:
+                if column.log:
+                    _log_axis(axes, at[np.isfinite(at)], 5.6 / across)
+                else:
                     axes.locator_params(axis="x", nbins=4)
         for axes in list(grid.flat)[len(columns) :]:
             axes.set_visible(False)
@@ -146,6 +148,51 @@ def slices(kept: Kept) -> str | None:
         for axes in grid[:, 0]:
             axes.set_ylabel("value")
     return svg(made, f"the value against each of {len(columns)} variables, the best twentieth standing out")
+
+
+def _log_axis(axes: Axes, values: np.ndarray, inches: float) -> None:
+    """A logarithmic x axis with few ticks: powers of ten, or plain numbers where there are not two of these.
+
+    Args:
+        values: (N,) what is drawn along it, finite.
+        inches: about how wide it is.
+    """
+    from matplotlib.ticker import NullFormatter, NullLocator
+
+    axes.set_xscale("log")
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    if not len(values):
+        return
+    low, high = float(values.min()), float(values.max())
+    if np.floor(np.log10(high)) - np.ceil(np.log10(low)) < 1:
+        ticks = plain_ticks(low, high, inches)
+        axes.set_xticks([number for number, _ in ticks], [text for _, text in ticks])
+        axes.xaxis.set_minor_locator(NullLocator())
+
+
+def plain_ticks(low: float, high: float, inches: float) -> list[tuple[float, str]]:
+    """Round numbers from low to high, with their texts, as many as have room side by side on a logarithmic axis.
+
+    >>> plain_ticks(0.02, 0.09, 1.4)
+    [(0.02, '0.02'), (0.03, '0.03'), (0.05, '0.05'), (0.08, '0.08')]
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    if not high > low:
+        return [(low, f"{low:.4g}")]
+    found = MaxNLocator(8, steps=[1, 2, 5, 10]).tick_values(low, high)
+    inside = [float(f"{number:.12g}") for number in found if low <= number <= high] or [low, high]
+    digits = next((d for d in range(1, 12) if len({f"{number:.{d}g}" for number in inside}) == len(inside)), 12)
+    ticks: list[tuple[float, str]] = []
+    end = -np.inf
+    for number in inside:
+        text = f"{number:.{max(digits, 5)}g}"
+        at = inches * np.log(number / low) / np.log(high / low)
+        half = 0.03 * len(text)  # inches: a digit of 7 points is about 0.06 wide
+        if at - half > end + 0.1:
+            ticks.append((number, text))
+            end = at + half
+    return ticks
 
 
 def parallel(kept: Kept) -> str | None:
