@@ -65,7 +65,7 @@ def test_a_journal_from_before_goes_on_without_a_word(path):
     first = go(path)
     rewrite(path, lambda kept: kept.pop("threads"))
     with sqlite3.connect(path) as db:
-        assert "threads" not in db.execute("SELECT value FROM run WHERE name = 'configuration'").fetchone()[0]
+        assert '"threads"' not in db.execute("SELECT value FROM run WHERE name = 'configuration'").fetchone()[0]
     db.close()
     assert "<html" in render([Journal.read(path)])
     assert go(path, 60).notes == first.notes

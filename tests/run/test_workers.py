@@ -31,7 +31,9 @@ def test_two_workers_give_the_bits_of_none():
 def test_a_worker_that_dies_costs_its_point_and_no_other():
     result = run(costs.kills_its_worker, 2, budget=9)
     lost = result.history["status"] == 2
-    assert (result.history["x"][lost, 0] > 0.5).all() and (result.history["x"][~lost, 0] <= 0.5).all() and lost.sum() > 1
+    assert (
+        (result.history["x"][lost, 0] > 0.5).all() and (result.history["x"][~lost, 0] <= 0.5).all() and lost.sum() > 1
+    )
     assert "its worker died twice (exit code 9)" in result.history.why.values()
 
 

@@ -2,11 +2,14 @@
 
 import json
 import math
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
 
 from eitherway.base.errors import SpaceError
+from eitherway.space.condition import describe
 from eitherway.space.plain import plain, space_from_plain, space_to_plain, unplain
 from eitherway.space.space import Space
 from eitherway.space.variables import Array, Choice, Integer, Real
@@ -83,3 +86,32 @@ def test_no_address_gets_into_what_is_kept():
     assert " at 0x" not in text
     again = through_json(Space(a=Choice([Thing(), Thing()])), strict=False)  # two options with one description
     assert again.columns == 1
+
+
+def test_a_set_within_something_reads_the_same_too():
+    @dataclass
+    class Kind:
+        of: Any
+
+    for wrap in (lambda s: [s], lambda s: (s,), lambda s: {1: s}, lambda s: frozenset([frozenset(s)]), Kind):
+        one, other = wrap({0, 8}), wrap({8, 0})
+        assert describe(one) == describe(other)
+        assert "{0, 8}" in describe(one)
+        assert json.dumps(plain(one)) == json.dumps(plain(other))
+        space = Space(a=Choice(["x", one]), b=Real(0, 1).when(a=[one]))
+        assert repr(space) == repr(Space(a=Choice(["x", other]), b=Real(0, 1).when(a=[other])))
+
+
+def test_descriptions_are_the_reprs_where_these_say_no_more():
+    for thing in (1, "a", None, [], (), (1,), {}, set(), frozenset(), [1, (2, {"a": [3.5]})], {"k": {1}}, slice(1, 2)):
+        assert describe(thing) == repr(thing)
+    assert describe([math.tanh]) == "[math.tanh]"
+    around: list[Any] = [1]
+    around.append(around)
+    assert describe(around) == "[1, ...]"
+
+
+def test_choice_names_a_set_in_order():
+    for options in ({0, 8}, {8, 0}):
+        with pytest.raises(SpaceError, match=r"Choice got the set \{0, 8\}; expected a list"):
+            Choice(options)  # type: ignore[arg-type]

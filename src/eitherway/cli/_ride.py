@@ -19,6 +19,7 @@ from eitherway.bicycle.ride import Learned, learn
 from eitherway.cli import _ride_pictures as pictures
 from eitherway.cli.main import DONE, INTERRUPTED
 from eitherway.methods import get
+from eitherway.space.condition import describe
 
 FIRST = 24
 """So many rides have a line each; later ones only if they are the longest so far, or held to the end."""
@@ -225,7 +226,7 @@ def _short(method: Any) -> str:
     'CMAES()'
     """
     given = [
-        f"{field.name}={value!r}"
+        f"{field.name}={describe(value)}"
         for field in fields(method)
         if (value := getattr(method, field.name)) != field.default or field.default is MISSING
     ]

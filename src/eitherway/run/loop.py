@@ -17,6 +17,7 @@ from eitherway.run.problem import Problem, told_by
 from eitherway.run.randomness import GlobalRandomness
 from eitherway.run.search import Search
 from eitherway.run.stopping import Interruption, Limits, clock
+from eitherway.space.condition import describe
 
 TYPOS = ("NameError", "TypeError", "AttributeError", "ImportError", "ModuleNotFoundError", "UnboundLocalError")
 ALIKE = 5
@@ -400,5 +401,5 @@ class Run:
 
 
 def _short(values: Any) -> str:
-    text = ", ".join(f"{k}={v!r}" for k, v in values.items()) if isinstance(values, dict) else repr(values)
+    text = ", ".join(f"{k}={describe(v)}" for k, v in values.items()) if isinstance(values, dict) else describe(values)
     return text if len(text) <= 200 else text[:197] + "..."

@@ -134,7 +134,9 @@ def named(method: Any) -> str:
     """A method with the settings that somebody chose; its name alone where nobody did."""
     if not is_dataclass(method):
         return describe(method)
-    chosen = [f"{f.name}={getattr(method, f.name)!r}" for f in fields(method) if getattr(method, f.name) != f.default]
+    chosen = [
+        f"{f.name}={describe(getattr(method, f.name))}" for f in fields(method) if getattr(method, f.name) != f.default
+    ]
     return f"{type(method).__name__}({', '.join(chosen)})" if chosen else type(method).__name__
 
 

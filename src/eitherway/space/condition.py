@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, TypeVar
 
 from eitherway.base.errors import SpaceError
@@ -11,10 +11,32 @@ V = TypeVar("V", bound="Conditional")
 
 
 def describe(thing: Any) -> str:
-    """A text that is the same in every process: what has no such `repr` is told by its name or type, a set in order."""
-    if type(thing) in (set, frozenset) and thing:
-        members = "{" + ", ".join(sorted(map(describe, thing))) + "}"
-        return members if type(thing) is set else f"frozenset({members})"
+    """A text that is the same in every process: what has no such `repr` is told by its name or type, a set in order.
+
+    >>> describe({1: ({"b", "a"}, len)})
+    "{1: ({'a', 'b'}, builtins.len)}"
+    """
+    return _describe(thing, ())
+
+
+def _describe(thing: Any, inside: tuple[int, ...]) -> str:
+    """The same within others, whose ids are known: what contains itself ends."""
+    if id(thing) in inside:
+        return "..."
+    inner = (*inside, id(thing))
+    if type(thing) in (list, tuple, set, frozenset):
+        texts = [_describe(item, inner) for item in thing]
+        if type(thing) is list:
+            return f"[{', '.join(texts)}]"
+        if type(thing) is tuple:
+            return f"({', '.join(texts)}{',' if len(texts) == 1 else ''})"
+        members = f"{{{', '.join(sorted(texts))}}}" if texts else ""
+        return (members or "set()") if type(thing) is set else f"frozenset({members})"
+    if type(thing) is dict:
+        return f"{{{', '.join(f'{_describe(k, inner)}: {_describe(v, inner)}' for k, v in thing.items())}}}"
+    if is_dataclass(thing) and hasattr(type(thing).__repr__, "__wrapped__"):  # the repr that dataclasses make
+        parts = [f"{f.name}={_describe(getattr(thing, f.name), inner)}" for f in fields(thing) if f.repr]
+        return f"{type(thing).__qualname__}({', '.join(parts)})"
     if callable(thing) and hasattr(thing, "__qualname__"):
         return f"{thing.__module__}.{thing.__qualname__}"
     text = repr(thing)

@@ -270,7 +270,7 @@ class Choice(_Cells, Conditional):
             )
         if isinstance(self.options, (set, frozenset)):
             raise SpaceError(
-                f"Choice got the set {self.options!r}; expected a list: the order of a set is another in every "
+                f"Choice got the set {describe(self.options)}; expected a list: the order of a set is another in every "
                 "process, so that a run could not be repeated"
             )
         if isinstance(self.options, Iterator):  # it can be read once only
