@@ -212,13 +212,13 @@ def test_a_kind_reads_well_in_text_and_on_a_page():
 @pytest.mark.parametrize(
     "wrong, message",
     [
-        (lambda: linear.rotation([0.1, 0.2]).kind(), r"this is a batch of \(2,\). Ask one of them"),
         (lambda: LinearMap([[math.nan]]).kind(), "cannot tell the kind of the map: entry"),
         (lambda: AffineMap([[1]], [math.inf]).kind(), "entry .0,. is inf"),
         (lambda: LinearMap([[math.nan]]).residuals(), "cannot tell the kind of the map: entry .0, 0"),
         (lambda: identity(2).to(torch.float16).kind(), "cannot tell the kind in torch.float16"),
         (lambda: identity(2).kind("small"), "the tolerance of kind is 'small': expected a small number"),
         (lambda: identity(2).kind(-1), "the tolerance of kind is -1: expected a small number"),
+        (lambda: linear.rotation([0.1, 0.2]).kind(), r"kind describes one map; this is a batch of \(2,\)"),
     ],
 )
 def test_what_has_no_kind_gets_a_clear_sentence(wrong, message):

@@ -3,6 +3,7 @@
 import math
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -96,6 +97,21 @@ def test_the_titles_say_kind_determinant_and_orientation():
     assert said(MAPS["space to plane"]) == "General map from R^3 to R^2, rank 2 | after: in 2 dimensions"
 
 
+@pytest.mark.parametrize("name", ["space", "mirrored space", "moved space"])
+def test_a_picture_of_space_fills_its_page(name):
+    before, _ = MAPS[name].plot()
+    canvas: Any = before.figure.canvas
+    canvas.draw()
+    page = np.asarray(canvas.buffer_rgba())[..., :3].min(-1) < 250
+    rows = np.flatnonzero(page[:, : page.shape[1] // 2].any(1))
+    assert len(page) - rows[-1] < 0.13 * len(page) and np.diff(rows).max() < 0.1 * len(page)
+
+
+def test_pictures_of_one_scale_are_cut_alike():
+    before, after = MAPS["space"].plot()
+    np.testing.assert_allclose(before.viewLim.get_points(), after.viewLim.get_points())
+
+
 def test_directions_that_stay_are_marked_where_they_are_real_and_few():
     assert {"× 3", "× 1"} <= set(texts(LinearMap([[2, 1], [1, 2]]).plot()[1]))
     assert [text for text in texts(MAPS["shear"].plot()[1]) if "×" in text] == ["× 1"]
@@ -131,7 +147,15 @@ def test_every_example_of_the_page_runs_and_makes_its_picture(tmp_path, monkeypa
     "wrong, message",
     [
         (lambda: identity(4).plot(), r"a map from R\^4 to R\^4 cannot be drawn"),
-        (lambda: linear.rotation([0.1, 0.2]).plot(), "kind describes one map; this is a batch"),
+        (
+            lambda: linear.rotation([0.1, 0.2]).plot(),
+            r"plot draws one map; this is a batch of \(2,\): draw one, maps.0..plot",
+        ),
+        (
+            lambda: identity(2).plot("map.png"),
+            r"expected matplotlib Axes to draw on.*plot\(\).0..figure.savefig\(.map.png",
+        ),
+        (lambda: identity(2).plot(figure().add_subplot()), "from R.2 to R.2 takes a pair of axes"),
         (lambda: identity(3).plot(tuple(figure().subplots(1, 2))), "takes a pair of axes, before and after"),
         (lambda: identity(2).plot((figure().add_subplot(),)), "R.2 to R.2 takes a pair of axes, before"),
     ],

@@ -6,7 +6,10 @@ import io
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from eitherway.base.errors import ModelError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -82,6 +85,25 @@ def figure(width: float = 7.2, height: float = 3.8) -> Figure:
     made = Figure(figsize=(width, height))
     FigureCanvasAgg(made)
     return made
+
+
+def must_be_axes(axes: Any, keep: str = ".plot().figure") -> None:
+    """Refuses what nothing can be drawn on, such as the path of a picture.
+
+    Args:
+        keep: what leads to the figure.
+
+    Raises:
+        ModelError: saying how a picture is kept.
+    """
+    from matplotlib.axes import Axes
+
+    if not isinstance(axes, Axes):
+        name = str(axes) if isinstance(axes, str | Path) else "picture.png"
+        raise ModelError(
+            f"plot got {axes!r:.60}, a {type(axes).__name__}; expected matplotlib Axes to draw on, or nothing for new "
+            f'ones; a picture is kept by {keep}.savefig("{name}")'
+        )
 
 
 def png(figure: Figure, dpi: int = 120) -> bytes:

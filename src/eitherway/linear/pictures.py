@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from eitherway.base.errors import ModelError
-from eitherway.base.style import BAD, COLOURS, FAINT, INK, figure, style
+from eitherway.base.style import BAD, COLOURS, FAINT, INK, figure, must_be_axes, style
 from eitherway.linear.affine_map import AffineMap
 from eitherway.linear.kind import Kind, kind_of
 from eitherway.linear.maps import LinearMap, identity
@@ -44,11 +44,17 @@ def plot_map(map: LinearMap | AffineMap, axes: tuple[Axes, Axes] | None = None) 
     n, m = map.shape[-2:]
     if not {n, m} <= {2, 3}:
         raise ModelError(f"a map from R^{m} to R^{n} cannot be drawn: plot shows 2 and 3 dimensions")
-    kind = kind_of(map)  # refuses batches and what is not finite
+    if map.batch_shape:
+        raise ModelError(f"plot draws one map; this is a batch of {tuple(map.batch_shape)}: draw one, maps[0].plot()")
+    if axes is not None:
+        axes = tuple(np.ravel(axes))  # type: ignore[assignment]
+        for given in axes:
+            must_be_axes(given, keep=".plot()[0].figure")
+    kind = kind_of(map)  # refuses what is not finite
     one = identity(m)
     with style(paper=True):
         if axes is None:
-            made = figure(8.6, 5.0)
+            made = figure(8.6, 5.0 if n == m == 2 else 4.8)
             axes = tuple(
                 made.add_subplot(1, 2, k + 1, projection="3d" if size == 3 else None) for k, size in enumerate((m, n))
             )  # type: ignore[assignment]
@@ -68,6 +74,7 @@ def plot_map(map: LinearMap | AffineMap, axes: tuple[Axes, Axes] | None = None) 
         _draw(after, map, high, "A e" if isinstance(map, LinearMap) else "e")
         if n == m == 2:
             _eigenvectors(after, map, high)
+        _frame([(axes, moved, limits) for axes, moved, limits in ((before, one, low), (after, map, high))])
         before.set_title("before", loc="left")
         after.set_title(f"after: {_volume(kind, n)}", loc="left")
     return before, after
@@ -93,13 +100,17 @@ def _move(map: LinearMap | AffineMap, points: Any) -> np.ndarray:
 def _limits(map: LinearMap | AffineMap) -> tuple[float, float]:
     """A square window that holds 0, the images of the square or cube, and those of the circle or sphere."""
     m = map.shape[-1]
-    corners = np.stack(np.meshgrid(*[[0.0, 1.0]] * m), -1).reshape(-1, m)
     shown = np.concatenate(
-        [_move(map, corners), *(_move(map, ring) for ring in _rings(m)), np.zeros((1, map.shape[-2]))]
+        [_move(map, _corners(m)), *(_move(map, ring) for ring in _rings(m)), np.zeros((1, map.shape[-2]))]
     )
     low, high = shown.min(), shown.max()
     room = 0.22 * (high - low) / 2 + 0.25 * (high == low)
     return float(low - room), float(high + room)
+
+
+def _corners(m: int) -> np.ndarray:
+    """(2^m, m) of the unit square or cube."""
+    return np.stack(np.meshgrid(*[[0.0, 1.0]] * m), -1).reshape(-1, m)
 
 
 def _rings(m: int) -> list[np.ndarray]:
@@ -151,13 +162,31 @@ def _space(axes: Any, limits: tuple[float, float]) -> None:
     """Three thin axes through 0 instead of a box, which would hide what stands in it."""
     low, high = limits
     axes.set_axis_off()
-    axes.set_box_aspect((1, 1, 1), zoom=1.32)
+    axes.set_box_aspect((1, 1, 1))
     axes.view_init(elev=24, azim=-58)
     for k, name in enumerate("xyz"):
         line = np.zeros((2, 3))
         line[:, k] = low, high
         axes.plot(*line.T, color=FAINT, linewidth=0.8)
         axes.text(*(line[1] * 1.05), name, color=FAINT, fontsize=9, ha="center", va="center")
+
+
+def _frame(pictures: list[tuple[Any, LinearMap | AffineMap, tuple[float, float]]]) -> None:
+    """Pictures of space fill their page, those of one scale alike: the box that matplotlib allows for is half empty."""
+    from mpl_toolkits.mplot3d.proj3d import proj_transform
+
+    spaces = [picture for picture in pictures if picture[0].name == "3d"]
+    ends: dict[tuple[float, float], list[np.ndarray]] = {}
+    for axes, map, limits in spaces:
+        shown = [_move(map, _corners(map.shape[-1])).T, *(np.asarray(line.get_data_3d()) for line in axes.lines)]
+        shown += [np.array(text.get_position_3d())[:, None] for text in axes.texts]
+        x, y, z = np.concatenate(shown, 1)
+        page = np.array(proj_transform(x, y, z, axes.get_proj())[:2])
+        ends.setdefault(limits, []).extend([page.min(1), page.max(1)])
+    for axes, _, limits in spaces:
+        low, high = np.min(ends[limits], 0), np.max(ends[limits], 0)
+        middle, half = (low + high) / 2, 0.54 * (high - low).max()  # room for the words
+        axes.viewLim.set_points(np.array([middle - half, middle + half]))
 
 
 def _grid(axes: Any, map: LinearMap | AffineMap, limits: tuple[float, float]) -> None:

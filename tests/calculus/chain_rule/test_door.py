@@ -541,11 +541,25 @@ def test_pictures_are_axes_and_mark_what_is_wrong():
     assert len(axes.images) == 4 and "dy/dz2" in [text.get_text() for text in axes.texts]
 
 
+def test_slanted_names_hang_on_the_middle_of_their_links():
+    axes = chain_rule(network(*(layer for _ in range(12) for layer in (nn.Linear(4, 4), nn.Tanh()))), draw(4)).plot()
+    axes.figure.canvas.draw()
+    labels = axes.get_xticklabels()
+    assert len(labels) == 24
+    for k, label in enumerate(labels):
+        box = label.get_window_extent()
+        hung = box.x1 - 0.5 * math.sin(math.radians(60)) * label.get_fontsize() * axes.figure.dpi / 72
+        assert label.get_position()[0] == k + 0.5
+        assert abs(hung - axes.transData.transform((k + 0.5, 1))[0]) < 3  # pixels
+
+
 def test_pictures_that_cannot_be_drawn_are_refused():
     table = chain_rule(torch.sin, draw(300))
     with pytest.raises(ModelError, match="cannot be told apart side by side"):
         table.plot(kind="factors")
     with pytest.raises(ModelError, match="a chain is drawn as kind='norms' or kind='factors'"):
         table.plot(kind="matrices")  # pyright: ignore[reportArgumentType]
+    with pytest.raises(ModelError, match="expected matplotlib Axes to draw on"):
+        table.plot("chain.png")  # pyright: ignore[reportArgumentType]
     with pytest.raises(ModelError, match="has no links to draw"):
         chain_rule(lambda x: torch.ones(2) * float(x), 1.0).plot()

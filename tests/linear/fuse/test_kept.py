@@ -177,6 +177,8 @@ def test_the_report_is_read_as_text_as_a_table_and_as_a_picture():
     assert "3 layers -> 2" in text and "0 + 1" in text and "has numerical rank 1" in text
     assert fused._repr_html_().startswith("<table>") and "numerical rank" in fused._repr_html_()
     assert png(fused.report.plot().figure).startswith(b"\x89PNG")  # type: ignore[arg-type]
+    with pytest.raises(ModelError, match="expected matplotlib Axes to draw on"):
+        fused.report.plot("fused.png")
 
 
 def test_the_fused_model_is_captured_whole_by_the_compiler():

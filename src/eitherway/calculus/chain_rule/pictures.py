@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from eitherway.base.errors import ModelError
-from eitherway.base.style import BAD, BEST, COLOURS, FAINT, INK, figure, style
+from eitherway.base.style import BAD, BEST, COLOURS, FAINT, INK, figure, must_be_axes, style
 from eitherway.calculus.chain_rule.links import Link, ratio
 
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ def draw(table: ChainRule, axes: Axes | None, kind: str) -> Axes:
     """
     if kind not in ("norms", "factors"):
         raise ModelError(f"kind={kind!r} was given; a chain is drawn as kind='norms' or kind='factors'")
+    if axes is not None:
+        must_be_axes(axes)
     if not table.links:
         raise ModelError(f"{table.name} has no links to draw: {table.output} does not follow {table.source}")
     if kind == "factors":
@@ -76,10 +78,12 @@ def _norms(axes: Axes, table: ChainRule) -> None:
     every = math.ceil(L / LABELS)
     at = [k for k in range(L) if k % every == 0 or (k == L - 1 and (L - 1) % every > every / 2)]
     flat = L <= 8 and L * max(len(_short(link)) for link in links) <= 110
-    turned: dict[str, Any] = {} if flat else {"rotation": 60, "ha": "right", "rotation_mode": "anchor"}
+    turned: dict[str, Any] = {} if flat else {
+        "rotation": 60, "ha": "right", "va": "center", "rotation_mode": "anchor",
+    }  # fmt: skip
     names = [f"{links[k].name}\n{_short(links[k])}" if flat else _short(links[k]) for k in at]
     axes.set_xticks([k + 0.5 for k in at], names, **turned)
-    axes.tick_params(axis="x", length=0, labelsize=8)
+    axes.tick_params(axis="x", length=0 if flat else 4, labelsize=8)  # slanted names hang on the middle of their link
     axes.grid(visible=False, axis="x")
     axes.set_title(f"{table.name} along {L} link{'s' * (L > 1)}")
     axes.set_ylabel("norm of the product" + (" (in part estimated)" if any(table.estimated) else ""))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from eitherway.base.style import BEST, COLOURS, FAINT, INK, figure, style
+from eitherway.base.style import BEST, COLOURS, FAINT, INK, figure, must_be_axes, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,6 +18,8 @@ _FILL = {"weights": BEST, "affine": COLOURS[5], "other": FAINT}
 
 def plot_blocks(report: Report, axes: Axes | None = None) -> Axes:
     """Operations in order from above, before on the left, after on the right; height tells their number alone."""
+    if axes is not None:
+        must_be_axes(axes)
     before, after = report.before[:_MOST], report.after[:_MOST]
     rows = max(len(before), len(after), 1)
     with style(paper=True):
