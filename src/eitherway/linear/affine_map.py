@@ -11,8 +11,8 @@ from torch import Size, Tensor
 from eitherway.base.errors import ModelError
 from eitherway.linear.forms import Identity
 from eitherway.linear.given import as_matrix, as_vector
-from eitherway.linear.maps import LinearMap, Order, identity
-from eitherway.linear.meeting import all_close, describe, factor_for, homogeneous, meet, points_for, power
+from eitherway.linear.maps import LinearMap, Order, identity, must_be_map
+from eitherway.linear.meeting import all_close, describe, factor_for, homogeneous, meet, points_for, power, same_batch
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -202,8 +202,10 @@ class AffineMap:
 
     def close(self, other: LinearMap | AffineMap, tolerance: float | None = None) -> bool:
         """Whether linear parts and shifts agree to `tolerance`; a linear map counts as one with shift 0."""
+        must_be_map(other, "close compares with")
         if isinstance(other, LinearMap):
             other = AffineMap(other, torch.zeros_like(self.shift))
+        same_batch(self, other, "compare")
         same = self.shape[-2:] == other.shape[-2:]
         return same and all_close(self.homogeneous(), other.homogeneous(), max(self.shape[-2:]), tolerance)
 

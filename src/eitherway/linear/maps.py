@@ -256,7 +256,9 @@ class LinearMap:
     def close(self, other: LinearMap | AffineMap, tolerance: float | None = None) -> bool:
         """Whether all entries agree to `tolerance`, relative to the largest; by default 100 n eps."""
         if not isinstance(other, LinearMap):
+            must_be_map(other, "close compares with")
             return other.close(self, tolerance)
+        same_batch(self, other, "compare")
         same = self.shape[-2:] == other.shape[-2:]
         return same and all_close(self.matrix, other.matrix, max(self.shape[-2:]), tolerance)
 
@@ -301,6 +303,19 @@ class LinearMap:
 def is_affine(other: Any) -> bool:
     """Whether this is an affine map with a shift, without importing its class, which is built on this one."""
     return isinstance(getattr(other, "linear", None), LinearMap)
+
+
+def must_be_map(other: Any, asked: str) -> None:
+    """Refuses what is neither linear nor affine map.
+
+    Args:
+        asked: what was to be done with it, as "close compares with".
+
+    Raises:
+        ModelError: saying how a matrix becomes a map.
+    """
+    if not isinstance(other, LinearMap) and not is_affine(other):
+        raise ModelError(f"{asked} another map, not with a {type(other).__name__}: LinearMap(M) makes one of a matrix")
 
 
 def identity(n: int, *, dtype: torch.dtype = torch.float64, device: torch.device | str = "cpu") -> LinearMap:

@@ -51,7 +51,7 @@ def points_for(points: Any, map: LinearMap | AffineMap) -> Tensor:
     return given
 
 
-def same_batch(left: LinearMap, right: LinearMap, asked: str) -> None:
+def same_batch(left: LinearMap | AffineMap, right: LinearMap | AffineMap, asked: str) -> None:
     """Whether two batches of maps broadcast."""
     _broadcast(
         left.batch_shape, right.batch_shape, f"a batch of {tuple(right.batch_shape)} maps to {asked}", "A[:, None]"
