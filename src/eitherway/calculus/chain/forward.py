@@ -11,6 +11,7 @@ from torch.utils import _pytree as pytree
 
 from eitherway.base.errors import ModelError
 from eitherway.calculus.chain.factors import Registers
+from eitherway.calculus.chain.images import conv_transpose2d
 from eitherway.calculus.chain.layout import Setting, harmless
 from eitherway.calculus.chain.program import Program
 from eitherway.graph import Graph, Op, Ref
@@ -21,8 +22,10 @@ QUICK: dict[str, Callable[..., Any]] = {
     for name in ("relu", "tanh", "sigmoid", "exp", "sin", "cos", "sqrt", "conv1d", "conv2d", "conv3d", "add", "mul",
                  "sub", "matmul", "bmm", "mm", "addmm", "softmax", "log_softmax", "flatten", "transpose", "permute",
                  "reshape", "layer_norm", "batch_norm", "group_norm")
-} | {"linear": torch.nn.functional.linear, "gelu": torch.nn.functional.gelu}  # fmt: skip
-"""torch's own doors, a third cheaper to enter than the operations themselves."""
+} | {
+    "linear": torch.nn.functional.linear, "gelu": torch.nn.functional.gelu, "conv_transpose2d": conv_transpose2d
+}  # fmt: skip
+"""torch's own doors, a third cheaper to enter than the operations themselves; and one that is quicker inside."""
 
 
 def run_steps(graph: Graph, program: Program, s: Setting) -> None:
@@ -59,7 +62,11 @@ def _step(graph: Graph, program: Program, op: Op) -> None:
 def _call(op: Op) -> Callable[[Registers], Any]:
     """The operation on registers."""
     target: Callable[..., Any] = op.functional or op.target
-    if not op.mutates and not op.custom and getattr(op.target, "_overloadname", "") in ("default", "int", "Tensor"):
+    if (
+        not op.mutates
+        and not op.custom
+        and getattr(op.target, "_overloadname", "") in ("default", "int", "Tensor", "input")
+    ):
         target = QUICK.get(op.name, target)
     args, kwargs = harmless(op), op.kwargs
     flat = all(not isinstance(a, (list, tuple, dict)) or _free(a) for a in (*args, *kwargs.values()))

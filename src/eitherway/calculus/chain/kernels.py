@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from eitherway.calculus.chain.factors import Registers, operator, picked
+from eitherway.calculus.chain.images import pair, spread
 from eitherway.calculus.chain.layout import Layout, Setting, mixes
 from eitherway.calculus.chain.rules import Edge, argument, only
 from eitherway.graph import Op, Ref
@@ -18,8 +19,6 @@ aten = torch.ops.aten
 
 SLOWNESS = 2.5
 """How many times longer a multiply-add takes in a convolution than in a large product."""
-FEW = 4
-"""Up to so many channels a convolution is pulled back as a product and a fold: torch's kernels pad channels."""
 
 
 def _images(op: Op, s: Setting, axes: int) -> tuple[int, tuple[int, ...], tuple[int, ...]] | None:
@@ -39,7 +38,7 @@ def _images(op: Op, s: Setting, axes: int) -> tuple[int, tuple[int, ...], tuple[
 
 def _edge(op: Op, s: Setting, i: int, inner: tuple[int, ...], outer: tuple[int, ...], structure: str, make: Any,
           pull: Callable[[Any, Tensor], Tensor], push: Callable[[Any, Tensor], Tensor], macs: float,
-          calls: float = 3.0) -> list[Edge]:  # fmt: skip
+          calls: float = 3.0, reads: tuple[int, ...] = ()) -> list[Edge]:  # fmt: skip
     """An operator on images: stacks are folded into one batch, whatever each image belongs to."""
     out, n = op.outputs[0], s.size(i)
     images = n // prod(inner)
@@ -54,14 +53,10 @@ def _edge(op: Op, s: Setting, i: int, inner: tuple[int, ...], outer: tuple[int, 
 
     return [
         Edge(i, out, operator(
-            op.label, m, n, structure, make, pull_stack, push_stack, varying=False, products=images * macs, calls=calls,
+            op.label, m, n, structure, make, pull_stack, push_stack,
+            varying=False, products=images * macs, calls=calls, reads=reads,
         ))
     ]  # fmt: skip
-
-
-def _tuple(given: Any, axes: int) -> tuple[int, ...]:
-    found = (given,) if isinstance(given, int) else tuple(given)
-    return found * axes if len(found) == 1 else found
 
 
 def convolution(op: Op, s: Setting) -> list[Edge] | None:
@@ -75,44 +70,32 @@ def convolution(op: Op, s: Setting) -> list[Edge] | None:
     if found is None or w in s.layouts or isinstance(argument(op, 4, "padding", 0), str):
         return None
     i, inner, outer = found
-    stride, padding = _tuple(argument(op, 3, "stride", 1), axes), _tuple(argument(op, 4, "padding", 0), axes)
+    stride, padding = pair(argument(op, 3, "stride", 1), axes), pair(argument(op, 4, "padding", 0), axes)
     if transposed:
-        extra = _tuple(argument(op, 5, "output_padding", 0), axes)
-        groups, dilation = argument(op, 6, "groups", 1), _tuple(argument(op, 7, "dilation", 1), axes)
+        extra = pair(argument(op, 5, "output_padding", 0), axes)
+        groups, dilation = argument(op, 6, "groups", 1), pair(argument(op, 7, "dilation", 1), axes)
     else:
-        extra, dilation, groups = (
-            (0,) * axes,
-            _tuple(argument(op, 5, "dilation", 1), axes),
-            argument(op, 6, "groups", 1),
-        )
+        extra, groups, dilation = (), argument(op, 6, "groups", 1), pair(argument(op, 5, "dilation", 1), axes)
     kernel = tuple(s.value(w).shape)
     macs = prod(kernel) * prod((inner if transposed else outer)[1:])
-    few = inner[0] <= FEW and axes == 2 and groups == 1 and not transposed
     lean = axes == 2 and s.value(i).device.type == "cpu"
-
-    def pull(weight: Tensor, g: Tensor) -> Tensor:
-        if few:
-            columns = torch.matmul(weight.flatten(1).mT, g.flatten(2))
-            return torch.nn.functional.fold(columns, inner[1:], kernel[2:], dilation, padding, stride)
-        if transposed:
-            if lean:
-                g = g.contiguous(memory_format=torch.channels_last)
-            return torch.convolution(g, weight, None, stride, padding, dilation, False, (0,) * axes, groups)
-        if lean:
-            g = g.contiguous(memory_format=torch.channels_last)
-        over = [
+    if not transposed:
+        extra = tuple(
             inner[1 + a] - ((outer[1 + a] - 1) * stride[a] - 2 * padding[a] + dilation[a] * (kernel[2 + a] - 1) + 1)
             for a in range(axes)
-        ]
-        return torch.convolution(g, weight, None, stride, padding, dilation, True, over, groups)
+        )
 
-    def push(weight: Tensor, v: Tensor) -> Tensor:
+    def gathered(weight: Tensor, v: Tensor) -> Tensor:
         if lean:
             v = v.contiguous(memory_format=torch.channels_last)
-        return torch.convolution(v, weight, None, stride, padding, dilation, transposed, extra, groups)
+        return torch.convolution(v, weight, None, stride, padding, dilation, False, (0,) * axes, groups)
 
+    def scattered(weight: Tensor, g: Tensor) -> Tensor:
+        return spread(g, weight, stride, padding, dilation, extra, groups)
+
+    pull, push = (gathered, scattered) if transposed else (scattered, gathered)
     structure = f"{'transposed ' if transposed else ''}convolution {'x'.join(map(str, kernel))}"
-    return _edge(op, s, i, inner, outer, structure, lambda r: r[w], pull, push, macs * SLOWNESS)
+    return _edge(op, s, i, inner, outer, structure, lambda r: r[w], pull, push, macs * SLOWNESS, reads=(w,))
 
 
 def average_pool(op: Op, s: Setting) -> list[Edge] | None:

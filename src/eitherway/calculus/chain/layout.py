@@ -96,6 +96,14 @@ class Setting:
             return t.reshape(-1, 1, layout.size)
         return t.reshape(layout.outer, -1, layout.inner).transpose(0, 1).reshape(-1, 1, layout.size)
 
+    def reader(self, index: int) -> Callable[[Tensor], Tensor]:
+        """`rows` of one value, without looking again each time how it lies."""
+        if self.batch:
+            return lambda t: self.rows(t, index)
+        if len(self.values[index].shape) == 1:
+            return lambda t: t
+        return lambda t: t.reshape(-1)
+
     def whole(self, stack: Tensor, index: int) -> Tensor:
         """(k, *shape of the value): a stack, (k, n) or (b, k, n), as the run has its tensors."""
         shape = self.graph.values[index].shape

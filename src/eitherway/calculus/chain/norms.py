@@ -71,28 +71,30 @@ def layer_norm(op: Op, s: Setting) -> list[Edge] | None:
     def make(r: Registers) -> tuple[Any, Tensor, Tensor]:
         x = r[i].reshape(-1, size)
         if centred:
-            variance, mean = torch.var_mean(x, -1, correction=0, keepdim=True)
-            rate = torch.rsqrt(variance + eps)
-            z = (x - mean) * rate
+            z, rate = _standard(x, eps)
         else:
             rate = torch.rsqrt((x * x).mean(-1, keepdim=True) + eps)
             z = x * rate
         d = rate * r[gain.index].reshape(-1) if type(gain) is Ref else rate.expand(x.shape)  # (rows, size)
         return _pair(d, z, size, centred, plain)
 
-    return [Edge(i, out, low_rank(op.label, n, blocks, s.batch, 1 + centred, make))]
+    reads = (i, gain.index) if type(gain) is Ref else (i,)
+    return [Edge(i, out, low_rank(op.label, n, blocks, s.batch, 1 + centred, make, reads))]
 
 
 def _pair(d: Tensor, z: Tensor, size: int, centred: bool, plain: bool) -> tuple[Any, Tensor, Tensor]:
     """diag(d) - d (1 1^T + z z^T) / size as (d, A, B)."""
-    if centred:
-        weigh = torch.stack((d / size, d * z / size), -1)  # (rows, size, 2)
-        spread = torch.stack((torch.ones_like(z), z), -2)
-    else:
-        weigh, spread = (d * z / size)[..., None], z[..., None, :]
+    spread = torch.stack((torch.ones_like(z), z), -2) if centred else z[:, None]  # (rows, rank, size)
+    weigh = (spread * (d / size)[:, None]).mT
     if plain:
         return d[0], weigh[0], spread[0]
     return d[:, None], weigh, spread
+
+
+def _standard(x: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """Rows with mean 0 and variance 1, and 1 / standard deviation (rows, 1)."""
+    z, _, rate = torch.native_layer_norm(x, x.shape[-1:], None, None, eps)
+    return z, rate.to(x.dtype)
 
 
 def group_norm(op: Op, s: Setting) -> list[Edge] | None:
@@ -117,15 +119,15 @@ def group_norm(op: Op, s: Setting) -> list[Edge] | None:
 
     def make(r: Registers) -> tuple[Any, Tensor, Tensor]:
         x = r[i].reshape(-1, size)
-        variance, mean = torch.var_mean(x, -1, correction=0, keepdim=True)
-        rate = torch.rsqrt(variance + eps)
+        z, rate = _standard(x, eps)
         d = rate.expand(x.shape)
         if type(gain) is Ref:
             w = r[gain.index].reshape(-1, *[1] * (len(shape) - 2)).expand(shape[1:])
             d = (d.reshape(-1, *shape[1:]) * w).reshape(-1, size)
-        return _pair(d, (x - mean) * rate, size, True, plain)
+        return _pair(d, z, size, True, plain)
 
-    return [Edge(i, out, low_rank(op.label, n, blocks, s.batch, 2, make))]
+    reads = (i, gain.index) if type(gain) is Ref else (i,)
+    return [Edge(i, out, low_rank(op.label, n, blocks, s.batch, 2, make, reads))]
 
 
 def batch_norm(op: Op, s: Setting) -> list[Edge] | None:

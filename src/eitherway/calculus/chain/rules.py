@@ -42,17 +42,17 @@ def argument(op: Op, position: int, name: str, default: Any = None) -> Any:
 
 # --- elementwise ----------------------------------------------------------------------------------------------------
 
-OUT: dict[str, Callable[[Tensor], Tensor]] = {
-    "relu": lambda y: y > 0,
-    "tanh": lambda y: 1 - y * y,
-    "sigmoid": lambda y: y * (1 - y),
-    "exp": lambda y: y,
-    "sqrt": lambda y: 0.5 / y,
+OUT: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "relu": lambda y, one: torch.sign(y),  # never negative, and 0 for what is no number
+    "tanh": lambda y, one: torch.addcmul(one, y, y, value=-1),
+    "sigmoid": lambda y, one: aten.sigmoid_backward.default(one, y),
+    "exp": lambda y, one: y,
+    "sqrt": lambda y, one: 0.5 / y,
 }
-"""Slopes from what the operation gave."""
+"""Slopes from what the operation gave, and a one of its dtype: a call fewer than arithmetic with a Python number."""
 IN: dict[str, Callable[..., Tensor]] = {
-    "gelu": lambda x, approximate="none": aten.gelu_backward(_ones(x), x, approximate=approximate),
-    "silu": lambda x: aten.silu_backward(_ones(x), x),
+    "gelu": lambda x, approximate="none": aten.gelu_backward.default(torch.ones_like(x), x, approximate=approximate),
+    "silu": lambda x: aten.silu_backward.default(_ones(x), x),
     "sin": lambda x: torch.cos(x),
     "cos": lambda x: -torch.sin(x),
     "log": lambda x: torch.reciprocal(x),
@@ -105,17 +105,15 @@ def elementwise(op: Op, s: Setting) -> list[Edge] | None:
 def _quick(op: Op, name: str, i: int, out: int, s: Setting) -> Factor | None:
     """Slopes without a call of autograd."""
     n, varying = s.size(out), bool(s.batch)
-    if name == "relu":
-        dtype = s.value(out).dtype
-        return diagonal(op.label, n, lambda r: s.rows(r[out], out).gt(0).to(dtype), varying)
     if name in ("add", "sub", "mul", "div", "true_divide") and "rounding_mode" not in op.kwargs:
         return _arithmetic(op, name, i, out, s)
     if name in OUT:
-        slope = OUT[name]
-        return diagonal(op.label, n, lambda r: slope(s.rows(r[out], out)), varying)
+        slope, rows = OUT[name], s.reader(out)
+        one = torch.ones((), dtype=s.value(out).dtype, device=s.value(out).device)
+        return diagonal(op.label, n, lambda r: slope(rows(r[out]), one), varying, reads=(out,))
     if name in IN:
-        slope_in, kwargs = IN[name], op.kwargs
-        return diagonal(op.label, n, lambda r: slope_in(s.rows(r[i], i), **kwargs), varying)
+        slope_in, rows, kwargs = IN[name], s.reader(i), op.kwargs
+        return diagonal(op.label, n, lambda r: slope_in(rows(r[i]), **kwargs), varying, reads=(i,))
     if name == "neg":
         return scaled(op.label, n, lambda r: -1.0)
     return None
@@ -172,7 +170,8 @@ def _constant_scale(op: Op, name: str, other: int, out: int, s: Setting) -> Fact
         d = d.reshape(-1) if shared else s.rows(d, out)
         return d if name == "mul" else d.reciprocal()
 
-    return diagonal(op.label, n, make, bool(s.batch) and not shared, "shared diagonal" if shared else "diagonal")
+    varying = bool(s.batch) and not shared
+    return diagonal(op.label, n, make, varying, "shared diagonal" if shared else "diagonal", (other,))
 
 
 def _slope(op: Op, i: int, out: int, s: Setting) -> Factor:
