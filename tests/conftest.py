@@ -33,6 +33,7 @@ hypothesis.settings.load_profile("eitherway")
 def pytest_collection_finish() -> None:
     gc.collect()
     gc.freeze()
+    gc.set_threshold(20_000, 10, 10)  # Python's 700 would look through what a test still uses, a tenth of all time
     gc.enable()
 
 
