@@ -113,9 +113,9 @@ class Algebra:
             more, form, how = self.product(a, made)
             found.append((seconds + more, form, "dense right:" + how))
         if ka == Kind.OPERATOR and kc == Kind.MATRIX:
-            found.append(self._pushed(a, c))
+            found.append(self._through(a, c, back=False))
         if kc == Kind.OPERATOR and ka == Kind.MATRIX:
-            found.append(self._pulled(a, c))
+            found.append(self._through(a, c, back=True))
         return min(found, key=lambda option: option[0])
 
     @staticmethod
@@ -164,35 +164,24 @@ class Algebra:
         made = Form(Kind.MATRIX, a.m, a.n, 1, a.varying and self.batched)
         return 4 * CALL + TOUCH * made.entries(self.samples), made
 
-    def _pushed(self, a: Form, c: Form) -> tuple[float, Form, str]:
-        assert a.factor is not None
+    def _through(self, a: Form, c: Form, *, back: bool) -> tuple[float, Form, str]:
+        """A matrix through an operator: c pushed forward through a, or a pulled back through c."""
+        operator, stack, vectors = (c, a, a.m) if back else (a, c, c.n)
+        assert operator.factor is not None
+        seconds = operator.factor.pull_seconds if back else operator.factor.push_seconds
+        how, side = ("pull", "left") if back else ("push", "right")
         if a.blocks == c.blocks:
             varying = a.varying or c.varying or a.blocks > 1
             made = Form(Kind.MATRIX, a.m, c.n, a.blocks, varying)
             each = self.samples * a.blocks if varying else 1
-            return a.factor.push_seconds(each * c.n / a.blocks, a.blocks), made, "push"
-        if c.blocks > 1:
-            seconds, made = self.expanded(c)
-            more, form, how = self._pushed(a, made)
-            return seconds + more, form, "expand right:" + how
+            return seconds(each * vectors / a.blocks, a.blocks), made, how
+        if stack.blocks > 1:
+            spent, whole = self.expanded(stack)
+            more, form, how = self._through(whole, c, back=True) if back else self._through(a, whole, back=False)
+            return spent + more, form, f"expand {side}:{how}"
         varying = self.batched and (a.varying or c.varying)
         made = Form(Kind.MATRIX, a.m, c.n, 1, varying)
-        return a.factor.push_seconds((self.samples if varying else 1) * c.n), made, "push whole"
-
-    def _pulled(self, a: Form, c: Form) -> tuple[float, Form, str]:
-        assert c.factor is not None
-        if a.blocks == c.blocks:
-            varying = a.varying or c.varying or a.blocks > 1
-            made = Form(Kind.MATRIX, a.m, c.n, a.blocks, varying)
-            each = self.samples * a.blocks if varying else 1
-            return c.factor.pull_seconds(each * a.m / a.blocks, a.blocks), made, "pull"
-        if a.blocks > 1:
-            seconds, made = self.expanded(a)
-            more, form, how = self._pulled(made, c)
-            return seconds + more, form, "expand left:" + how
-        varying = self.batched and (a.varying or c.varying)
-        made = Form(Kind.MATRIX, a.m, c.n, 1, varying)
-        return c.factor.pull_seconds((self.samples if varying else 1) * a.m), made, "pull whole"
+        return seconds((self.samples if varying else 1) * vectors), made, f"{how} whole"
 
     def total(self, a: Form, c: Form) -> tuple[float, Form, str]:
         """a + c, likewise."""
