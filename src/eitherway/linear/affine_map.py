@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, overload
 
 import torch
 from torch import Size, Tensor
 
 from eitherway.base.errors import ModelError
+from eitherway.linear.batch import Batch, must_index
 from eitherway.linear.forms import Identity
 from eitherway.linear.given import as_matrix, as_vector
 from eitherway.linear.maps import LinearMap, Order, identity, must_be_map
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from eitherway.linear.kind import Kind
 
 
-class AffineMap:
+class AffineMap(Batch):
     """x -> A x + b. A translation moves 0 to b, so it is affine, not linear.
 
     Args:
@@ -209,22 +210,9 @@ class AffineMap:
         same = self.shape[-2:] == other.shape[-2:]
         return same and all_close(self.homogeneous(), other.homogeneous(), max(self.shape[-2:]), tolerance)
 
-    def __bool__(self) -> bool:
-        return True  # a map is something, even a single one, which has no length
-
-    def __len__(self) -> int:
-        if not self.batch_shape:
-            raise TypeError("this is one map, not a batch of maps")
-        return self.batch_shape[0]
-
-    def __iter__(self) -> Iterator[AffineMap]:
-        return (self[i] for i in range(len(self)))
-
     def __getitem__(self, index: Any) -> AffineMap:
         """Some maps of the batch: A[0], A[1:3], A[0, 2]."""
-        used = len(index) if isinstance(index, tuple) else 1
-        if used > len(self.batch_shape) or index is Ellipsis or (isinstance(index, tuple) and Ellipsis in index):
-            raise IndexError(f"an index of {used} axes into a batch of shape {tuple(self.batch_shape)}")
+        must_index(index, self.batch_shape)
         part = self.linear
         if part.batch_shape != self.batch_shape and not isinstance(part.form, Identity):
             part = LinearMap(part.matrix.expand(self.shape))

@@ -5,7 +5,6 @@ A map is a value: nothing changes it, gradients flow through it, and a batch of 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
@@ -13,6 +12,7 @@ import torch
 from torch import Size, Tensor
 
 from eitherway.base.errors import ModelError
+from eitherway.linear.batch import Batch, must_index
 from eitherway.linear.forms import Dense, Form, Identity, Orthonormal, add, compose, scale
 from eitherway.linear.given import as_matrix, as_tensor, refuse_half, refuse_nonfinite
 from eitherway.linear.meeting import (
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 Order = Literal["RFZS", "SZFR", "polar", "svd"]
 
 
-class LinearMap:
+class LinearMap(Batch):
     """x -> A x. Moves 0 to 0, keeps sums and multiples.
 
     `A @ B` composes (B first), `A @ points` and `A(points)` move points (..., m), always along their last axis: a
@@ -265,23 +265,10 @@ class LinearMap:
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return np.array(self.matrix.detach().cpu().numpy(), dtype=dtype)
 
-    def __bool__(self) -> bool:
-        return True  # a map is something, even a single one, which has no length
-
-    def __len__(self) -> int:
-        if not self.batch_shape:
-            raise TypeError("this is one map, not a batch of maps")
-        return self.batch_shape[0]
-
     def __getitem__(self, index: Any) -> LinearMap:
         """Some maps of the batch: A[0], A[1:3], A[0, 2]."""
-        used = len(index) if isinstance(index, tuple) else 1
-        if used > len(self.batch_shape) or index is Ellipsis or (isinstance(index, tuple) and Ellipsis in index):
-            raise IndexError(f"an index of {used} axes into a batch of shape {tuple(self.batch_shape)}: see A.matrix")
+        must_index(index, self.batch_shape)
         return LinearMap.of(self.form.each(lambda tensor: tensor[index]))
-
-    def __iter__(self) -> Iterator[LinearMap]:
-        return (self[i] for i in range(len(self)))
 
     def to(self, *place: Any) -> LinearMap:
         """The same map in another dtype or on another device, as `Tensor.to`."""
