@@ -17,17 +17,40 @@ os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (_SOURCE, os.environ.get
 # they are there, so that collecting what tests leave behind costs what tests leave behind.
 gc.disable()
 
+import random  # noqa: E402
 import socket  # noqa: E402
 from collections.abc import Iterator  # noqa: E402
 from typing import Any  # noqa: E402
 
 import hypothesis  # noqa: E402
+import numpy as np  # noqa: E402
 import pytest  # noqa: E402
+import torch  # noqa: E402
 
 # The same examples every day; `pytest --hypothesis-profile=explore` looks for new ones.
 hypothesis.settings.register_profile("eitherway", deadline=None, derandomize=True, max_examples=50, database=None)
 hypothesis.settings.register_profile("explore", deadline=None, max_examples=1000)
 hypothesis.settings.load_profile("eitherway")
+
+
+class _SameChance:
+    """The global generators stand as at the start, whatever ran before: no outcome depends on luck or a neighbour.
+
+    torch seeds its own anew in every process, and a model that a test makes without a word is drawn from it.
+    """
+
+    def pytest_collectstart(self) -> None:
+        random.seed(0)
+        np.random.seed(0)  # noqa: NPY002
+        torch.default_generator.manual_seed(0)
+
+    @pytest.hookimpl(tryfirst=True)  # before the fixtures
+    def pytest_runtest_setup(self) -> None:
+        self.pytest_collectstart()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(_SameChance())  # for the examples in src, too
 
 
 def pytest_collection_finish() -> None:
