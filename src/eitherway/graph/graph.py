@@ -94,6 +94,13 @@ class Op:
         path = f"{self.module} ({self.module_class})" if self.module else ""
         return ", ".join(part for part in (path or self.name, self.name if path else "", self.where) if part)
 
+    def file(self, answer: Any, env: dict[int, Any]) -> None:
+        """Puts what the operation answered where its values are looked up."""
+        if type(self.structure) is Ref:
+            env[self.outputs[0]] = answer
+        else:
+            env.update(zip(self.outputs, tensors(answer)))
+
 
 @dataclass(frozen=True)
 class Note:
@@ -218,6 +225,11 @@ def leaves(tree: Any) -> list[Any]:
     found: list[Any] = []
     mapped(tree, found.append)
     return found
+
+
+def tensors(tree: Any) -> list[Tensor]:
+    """The tensors among an operation's arguments or in its answer, in order."""
+    return [leaf for leaf in leaves(tree) if isinstance(leaf, Tensor)]
 
 
 def substitute(tree: Any, value: Callable[[int], Any]) -> Any:

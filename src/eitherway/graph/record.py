@@ -229,10 +229,7 @@ class AtenLevel(TorchDispatchMode):
                 else:
                     with mode:
                         answer = op.target(*args, **kwargs)
-                if type(op.structure) is Ref:
-                    env[op.outputs[0]] = answer
-                else:
-                    env.update(zip(op.outputs, (t for t in leaves(answer) if isinstance(t, Tensor))))
+                op.file(answer, env)
         answer = pytree.tree_map(lambda leaf: env[leaf.index] if type(leaf) is Ref else leaf, graph.answer)
         return tape.graph([i for _, i in sorted(inputs)], graph.arguments, answer, keep=True)
 

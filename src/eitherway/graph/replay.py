@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from eitherway.base.errors import ModelError
-from eitherway.graph.graph import Graph, Op, Ref, leaves, substitute
+from eitherway.graph.graph import Graph, Op, Ref, substitute, tensors
 
 
 def at_rest(op: Op) -> Op:
@@ -87,10 +87,7 @@ class Replay:
             answer = self._answer(op, target, flat, env)
             if op.index in self.guards:
                 self._guard(op, answer)
-            if type(op.structure) is Ref:
-                env[op.outputs[0]] = answer
-            else:
-                env.update(zip(op.outputs, (leaf for leaf in leaves(answer) if isinstance(leaf, Tensor))))
+            op.file(answer, env)
             if not keep:
                 for i in gone:
                     env.pop(i, None)
@@ -112,7 +109,7 @@ class Replay:
     def _guard(self, op: Op, answer: Any) -> None:
         if op.outputs:
             expected: Any = [tuple(self.graph.values[i].shape) for i in op.outputs]
-            answer = [tuple(leaf.shape) for leaf in leaves(answer) if isinstance(leaf, Tensor)]
+            answer = [tuple(tensor.shape) for tensor in tensors(answer)]
         else:
             expected = self.graph.scalars.get(op.index)
         if answer != expected:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from eitherway.graph.graph import Graph, Note, Op, Ref, Value, leaves, mapped
+from eitherway.graph.graph import Graph, Note, Op, Ref, Value, leaves, mapped, refs, tensors
 
 FREELY_CAST = {"copy_", "fill_", "zero_", "masked_fill_", "index_put_", "detach_", "transpose_", "t_", "squeeze_"}
 """In-place operations whose result keeps the type of what they write into, with or without the write."""
@@ -87,7 +87,7 @@ class Tape:
             return Ref(self.find(leaf).index) if isinstance(leaf, Tensor) else leaf
 
         held = mapped((tuple(args), dict(kwargs)), ref)
-        inputs = tuple(leaf.index for leaf in leaves(held) if type(leaf) is Ref)
+        inputs = tuple(refs(held))
         name = name or plain_name(target)
         index = len(self.ops)
         wrote = tuple(self.known[id(t)] for t in written_by(target, args, kwargs) if id(t) in self.known)
@@ -103,7 +103,7 @@ class Tape:
             return Ref(value.index)
 
         structure = mapped(answer, made)
-        outputs = tuple(leaf.index for leaf in leaves(structure) if type(leaf) is Ref)
+        outputs = tuple(refs(structure))
         op = Op(
             index, name, target, held[0], held[1], inputs, outputs, structure, module, module_class, where,
             custom=custom, cut=cut, random=random, mutates=wrote, parent=parent,
@@ -135,7 +135,7 @@ class Tape:
             return Ref(self.find(leaf).index) if isinstance(leaf, Tensor) else leaf
 
         structure = pytree.tree_map(ref, answer)
-        outputs = [leaf.index for leaf in leaves(structure) if type(leaf) is Ref]
+        outputs = refs(structure)
         last = self._last_reads(outputs)
         for op in self.ops:
             if op.mutates:
@@ -248,5 +248,5 @@ def written_by(target: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[s
     for i, argument in enumerate(schema.arguments):
         given = args[i] if i < len(args) else kwargs.get(argument.name)
         if argument.alias_info is not None and argument.alias_info.is_write:
-            found += [leaf for leaf in leaves(given) if isinstance(leaf, Tensor)]
+            found += tensors(given)
     return found

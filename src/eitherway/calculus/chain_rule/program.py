@@ -12,6 +12,7 @@ from torch.utils import _pytree as pytree
 
 from eitherway.base.errors import ModelError
 from eitherway.graph import Graph, Op, Ref
+from eitherway.graph.graph import tensors
 from eitherway.graph.tape import storage_of
 
 _CASTS = {"to", "_to_copy", "type_as", "type", "long", "int"}
@@ -118,8 +119,7 @@ class Program:
 
         args, kwargs = pytree.tree_map(value, (list(op.args), dict(op.kwargs)))
         answer = target(*args, **kwargs)
-        leaves = [leaf for leaf in pytree.tree_leaves(answer) if isinstance(leaf, Tensor)]
-        for i, leaf in zip(op.outputs, leaves):
+        for i, leaf in zip(op.outputs, tensors(answer)):
             inside[i] = leaf if own and op.mutates else self.promote(leaf)
 
     def alone(self, step: Step, read: int, made: int) -> Callable[[Tensor], Tensor]:

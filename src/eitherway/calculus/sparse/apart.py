@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from eitherway.graph import Graph, Op, Value
-from eitherway.graph.graph import substitute
+from eitherway.graph.graph import substitute, tensors
 from eitherway.graph.kernels import plain_kernels
 from eitherway.graph.record import AtenLevel
-from eitherway.graph.tape import Tape, leaves
+from eitherway.graph.tape import Tape
 
 
 def taken_apart(op: Op, values: list[Value]) -> Graph | None:
@@ -38,7 +38,7 @@ def taken_apart(op: Op, values: list[Value]) -> Graph | None:
             answer = parts(*args, **kwargs)
     except (RuntimeError, NotImplementedError, TypeError, ValueError, IndexError, AssertionError):
         return None
-    made = [leaf for leaf in leaves(answer) if isinstance(leaf, Tensor)]
+    made = tensors(answer)
     if [leaf.shape for leaf in made] != [values[i].shape for i in op.outputs]:
         return None
     return mode.tape.graph([], ((), {}), made, keep=True)

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from eitherway.graph import Graph, Op, Ref
+from eitherway.graph.graph import tensors
 from eitherway.graph.sizes import Sizes
 
 DOUBLED = {torch.float32: torch.float64, torch.float16: torch.float64, torch.bfloat16: torch.float64}
@@ -84,4 +85,4 @@ def run(op: Op, value: Any, doubled: bool) -> list[Tensor]:
 
     args, kwargs = pytree.tree_map(leaf, (op.args, op.kwargs))
     answer = (op.functional or op.target)(*args, **kwargs)
-    return [tensor for tensor in pytree.tree_leaves(answer) if isinstance(tensor, Tensor)]
+    return tensors(answer)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from eitherway.base.errors import ModelError
-from eitherway.graph.chance import chance_kept
+from eitherway.graph.chance import chance_kept, chance_seeded
 
 Calls = dict[str, tuple[tuple[Any, ...], dict[str, Any]]]
 
@@ -145,8 +145,7 @@ def remembers(model: nn.Module, twin: nn.Module, args: tuple[Any, ...], kwargs: 
 
 @torch.no_grad()
 def _answer(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:
-    with chance_kept():
-        torch.set_rng_state(torch.Generator().manual_seed(0).get_state())
+    with chance_seeded():
         answer = model(*pytree.tree_map(_copied, args), **pytree.tree_map(_copied, kwargs))
     return [leaf.clone() for leaf in pytree.tree_leaves(answer) if isinstance(leaf, Tensor)]
 
