@@ -221,7 +221,7 @@ def test_the_overhead_is_far_below_a_millisecond(path):
             began = time.perf_counter()
             minimize(path=path.with_name(f"{i}.db") if kept else None, budget=2000)
             spans[kept].append((time.perf_counter() - began) / 2000)
-    assert np.median(spans[True]) - np.median(spans[False]) < 1e-3
+    assert min(spans[True]) - min(spans[False]) < 1e-3  # the least disturbed of five
 
 
 # ---- snapshots -------------------------------------------------------------------------------------------------------
