@@ -44,7 +44,10 @@ def test_it_knows_its_version(capsys):
     [
         (["minimise"], 'Unknown command "minimise". Did you mean "minimize"?'),
         (["minimize", "sphere", "--budgett", "3"], "Unknown option: --budgett. Did you mean --budget?"),
-        (["minimize", "sphere", "--budget", "many"], 'unable to convert "many" into int'),
+        (
+            ["minimize", "sphere", "--budget", "many"],
+            'Invalid value for --budget: expected a whole number, got "many". See: ',
+        ),
         (["minimize", "sphere", "--budget", "0"], "budget=0 was given; expected a number of at least 1"),
         (["minimize", "sphere", "--method", "cmaas"], "there is no method 'cmaas'. Did you mean cmaes?"),
         (["minimize", "sphere", "--dimension", "0"], "it is defined for 1 or more"),

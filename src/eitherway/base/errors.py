@@ -54,5 +54,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
     'Did you mean cmaes? Known: cmaes, de.'
     """
     known = list(known)
+    if not known:
+        return "There is none to choose from."
     close = get_close_matches(str(name).lower(), known, n=1)
     return (f"Did you mean {close[0]}? " if close else "") + f"Known: {', '.join(known)}."

@@ -147,7 +147,8 @@ def _imported(name: str, shown: str) -> Any:
 def _failed(shown: str, error: BaseException) -> str:
     """Why a module of the user's cannot be imported, and the last of their lines that was reached."""
     if isinstance(error, SyntaxError):
-        return f"{shown} cannot be imported: {error.filename}:{error.lineno}: {type(error).__name__}: {error.msg}"
+        place = f"{error.filename}:{error.lineno}: " if error.filename else ""  # none for a file of other bytes
+        return f"{shown} cannot be imported: {place}{type(error).__name__}: {error.msg}"
     frames = traceback.extract_tb(error.__traceback__)
     ours = [frame for frame in frames if "importlib" not in frame.filename and frame.filename != __file__]
     place = f" ({ours[-1].filename}:{ours[-1].lineno})" if ours else ""

@@ -6,13 +6,15 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from eitherway.cli._whole import Whole
+
 
 def diagnose(
     model: Annotated[str | None, Parameter(name="TARGET")] = None,
     /,
     *,
     example: Annotated[list[str] | None, Parameter(name="--example", negative="", show_default=False)] = None,
-    seed: int = 0,
+    seed: Whole = 0,
     json: Annotated[bool, Parameter(negative="", show_default=False)] = False,
 ) -> int:
     """Say how deep a model really is: which layers have nothing non-linear between them.

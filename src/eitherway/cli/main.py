@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import os
+import shutil
 import signal
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +21,9 @@ from eitherway.base.errors import EitherwayError
 
 DONE, MISTAKE, INTERRUPTED = 0, 1, 130
 """Exit codes; a verb returns one of them."""
+_UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
+NARROWEST = 20
+"""Columns that help is drawn in at least: in fewer its frames would never end."""
 FULL = "EITHERWAY_TRACEBACK"
 """Set to 1, every error shows where it was raised."""
 
@@ -56,6 +63,23 @@ def app(verb: str | None = None) -> App:
     return made
 
 
+@contextmanager
+def _room() -> Iterator[None]:
+    """Inside, nobody takes the terminal to be narrower than frames can be drawn in."""
+    said = os.environ.get("COLUMNS")
+    columns = int(said) if said is not None and said.isdigit() else shutil.get_terminal_size().columns
+    if columns >= NARROWEST:
+        yield
+        return
+    os.environ["COLUMNS"] = str(NARROWEST)
+    try:
+        yield
+    finally:
+        os.environ.pop("COLUMNS")
+        if said is not None:
+            os.environ["COLUMNS"] = said
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command line and says how it ended.
 
@@ -67,9 +91,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     tokens = list(sys.argv[1:] if arguments is None else arguments)
     previous = _hear_sigterm()
+    for stream in (sys.stdout, sys.stderr):  # a terminal without a letter shows its code, and no run is lost over it
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
-        code = app(tokens[0] if tokens else None)(tokens, exit_on_error=False, print_error=False)
-        sys.stdout.flush()
+        with _room():
+            code = app(tokens[0] if tokens else None)(tokens, exit_on_error=False, print_error=False)
+        if sys.stdout is not None:  # closed by `>&-`
+            sys.stdout.flush()
         return DONE if code is None else int(code)
     except CycloptsError as error:
         return _wrong(f"{error} See: eitherway {_verb(tokens)}--help")
@@ -78,13 +107,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:  # `| head` has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        _mute()
         return DONE
+    except SystemExit as end:  # rich's own way to say the same
+        if isinstance(end.__context__, BrokenPipeError):
+            return DONE
+        raise
+    except OSError as error:
+        if isinstance(error, FileNotFoundError) and not _has_folder():
+            return _wrong("the folder that this was called from is gone; call it from another one")
+        if error.filename is not None or error.errno not in _UNWRITABLE:
+            return _unexpected(error)
+        _mute()
+        return _wrong(f"what was to be shown cannot be written: {error.strerror}; send it elsewhere")
     except Exception as error:
-        return _wrong(
-            f"eitherway failed in a way it should not: {type(error).__name__}: {error}\n"
-            f"Please report this, with what is shown if you set {FULL}=1 and run it again."
-        )
+        return _unexpected(error)
     finally:
         if previous is not None:
             signal.signal(signal.SIGTERM, previous)
@@ -104,6 +141,27 @@ def _hear_sigterm() -> Any:
 
 def _verb(tokens: list[str]) -> str:
     return f"{tokens[0]} " if tokens and tokens[0] in verbs() else ""
+
+
+def _mute() -> None:
+    """Nothing more is written to the process's output, so that its end cannot fail on what waits there."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
+def _has_folder() -> bool:
+    """Whether the folder that the process stands in is there."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _unexpected(error: Exception) -> int:
+    return _wrong(
+        f"eitherway failed in a way it should not: {type(error).__name__}: {error}\n"
+        f"Please report this, with what is shown if you set {FULL}=1 and run it again."
+    )
 
 
 def _wrong(message: str) -> int:

@@ -7,6 +7,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from eitherway.cli._whole import Whole
+
 
 def minimize(
     cost: Annotated[str | None, Parameter(name="TARGET")] = None,
@@ -14,15 +16,15 @@ def minimize(
     *program: str,
     space: Path | None = None,
     method: str | None = None,
-    budget: int = 10_000,
+    budget: Whole = 10_000,
     target: float | None = None,
     seconds: float | None = None,
-    stall: int | None = None,
-    seed: int = 0,
-    workers: int = 1,
+    stall: Whole | None = None,
+    seed: Whole = 0,
+    workers: Whole = 1,
     timeout: float | None = None,
     journal: Path | None = None,
-    dimension: int | None = None,
+    dimension: Whole | None = None,
     parse: str = "last",
     maximize: Annotated[bool, Parameter(negative="", show_default=False)] = False,
     json: Annotated[bool, Parameter(negative="", show_default=False)] = False,

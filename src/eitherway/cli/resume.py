@@ -7,17 +7,19 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from eitherway.cli._whole import Whole
+
 
 def resume(
     run: Path,
     /,
     *,
     cost: str | None = None,
-    budget: int | None = None,
+    budget: Whole | None = None,
     target: float | None = None,
     seconds: float | None = None,
-    stall: int | None = None,
-    workers: int = 1,
+    stall: Whole | None = None,
+    workers: Whole = 1,
     json: Annotated[bool, Parameter(negative="", show_default=False)] = False,
 ) -> int:
     """Go on with a kept run from its file, as if it had never stopped.

@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
+from eitherway.cli._whole import Whole
+
 
 def ride(
     *,
@@ -14,7 +16,7 @@ def ride(
     policy: Literal["linear", "mlp"] = "linear",
     reward: Literal["survival", "binary"] = "survival",
     method: str | None = None,
-    seed: int = 2,
+    seed: Whole = 2,
     out: Path = Path("runs/ride"),
     replay: Annotated[bool, Parameter(negative="", show_default=False)] = False,
 ) -> int:

@@ -146,6 +146,8 @@ def open_to_read(path: Path) -> sqlite3.Connection:
     """
     if not path.exists():
         raise JournalError(f"there is no journal {path}; expected the journal= path of a run")
+    if path.is_dir():
+        raise JournalError(f"{path} is a folder; expected the journal of a run, a file")
     quoted = "file:" + str(path).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
     db = connect(quoted + "?mode=ro", uri=True)
     try:
