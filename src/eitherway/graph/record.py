@@ -27,7 +27,6 @@ from eitherway.graph.tape import Tape, written_by
 _LIBRARIES = (os.path.dirname(torch.__file__) + os.sep, os.path.dirname(os.path.dirname(__file__)) + os.sep)
 _DATA = torch.Tensor.data
 TRANSFORM = "a transform of torch.func runs inside"
-NESTED = "a nested tensor inside has no one shape"
 _ESCAPES = {"numpy", "tolist", "__array__", "__dlpack__"}
 _SEEDED = torch.Tag.nondeterministic_seeded
 
@@ -57,11 +56,8 @@ class TrainingLevel(SchemaCheckMode):
             return func(*args, **kwargs)
         tape = self.tape
         given = leaves((args, kwargs))
-        if any(map(_wrapped, given)):
-            tape.note("opaque", f"{TRANSFORM} ({self.place()})")
-            return func(*args, **kwargs)
-        if any(map(_nested, given)):
-            tape.note("opaque", f"{NESTED} ({self.place()})")
+        if any(map(_unseen, given)):
+            tape.note("opaque", f"{next(filter(None, map(_unseen, given)))} ({self.place()})")
             return func(*args, **kwargs)
         for tensor in written_by(func, args, kwargs):
             self._remember(tensor)
@@ -69,7 +65,7 @@ class TrainingLevel(SchemaCheckMode):
         before = chance_now() if seeded else None
         answer = func(*args, **kwargs)
         if isinstance(answer, Tensor) and answer.is_nested:
-            tape.note("opaque", f"{NESTED} ({self.place()})")
+            tape.note("opaque", f"{_unseen(answer)} ({self.place()})")
             return answer
         random = before is not None and not torch.equal(before, chance_now())
         if not func._schema.is_mutable and tape.identical(args, kwargs, answer):
@@ -234,9 +230,10 @@ class AtenLevel(TorchDispatchMode):
         return tape.graph([i for _, i in sorted(inputs)], graph.arguments, answer, keep=True)
 
 
-def _nested(leaf: Any) -> bool:
-    return isinstance(leaf, Tensor) and leaf.is_nested
-
-
-def _wrapped(leaf: Any) -> bool:
-    return isinstance(leaf, Tensor) and is_functorch_wrapped_tensor(leaf)
+def _unseen(leaf: Any) -> str:
+    """Why an operation on it cannot be recorded; "" for all else."""
+    if not isinstance(leaf, Tensor):
+        return ""
+    if is_functorch_wrapped_tensor(leaf):
+        return TRANSFORM
+    return "a nested tensor inside has no one shape" if leaf.is_nested else ""
