@@ -11,7 +11,7 @@ from tests.corpora import normal
 from eitherway.calculus.chain import prepare
 from eitherway.calculus.chain.algebra import Algebra, Tree, leaf
 from eitherway.calculus.chain.blocks import Bench, eliminate, inside
-from eitherway.calculus.chain.bracketing import LONGEST, bracket, one_way
+from eitherway.calculus.chain.bracketing import LEANING, LONGEST, bracket, constant, one_way
 from eitherway.calculus.chain.factors import diagonal, gather, identity, low_rank, matrix, operator, picked, scaled
 from eitherway.calculus.chain.layout import Setting
 from eitherway.calculus.chain.links import local_jacobians
@@ -35,7 +35,7 @@ def factor(kind: str, m: int, n: int, samples: int):
     if kind == "diagonal":
         return diagonal("d", n, nothing, varying=samples > 1)
     if kind == "shared diagonal":
-        return diagonal("s", n, nothing, varying=False)
+        return diagonal("s", n, nothing, varying=False, structure="shared diagonal")
     if kind == "norm":
         return low_rank("r", n, 1, samples if samples > 1 else 0, 2, nothing)
     return scaled("c", n, nothing)
@@ -87,6 +87,28 @@ def test_no_bracketing_is_cheaper_than_the_planned_one(made):
     for back in (True, False):
         other = one_way(links, algebra, back)
         assert spent <= (other.seconds + algebra.finish(other.form)[0]) * (1 + 1e-9)
+
+
+@given(st.composite(chains)())
+@settings(max_examples=100, deadline=None, derandomize=True)
+def test_leaning_towards_products_of_weights_costs_a_single_call_next_to_nothing(made):
+    links, algebra = made
+    for one in links:
+        assert one.factor is not None
+        one.factor.constant = one.factor.structure.startswith(("linear", "shared"))
+    tree, _ = bracket(links, algebra)
+    assert tree.seconds + algebra.finish(tree.form)[0] <= all_ways(links, algebra) / LEANING * (1 + 1e-9)
+
+
+def test_weights_in_a_row_are_multiplied_with_each_other_where_that_costs_no_more():
+    weights = [link("linear", 128, 128, 1) for _ in range(6)]
+    for one in weights:
+        assert one.factor is not None
+        one.factor.constant = True
+    tree, _ = bracket([*weights[:3], link("diagonal", 128, 128, 1), *weights[3:]], Algebra(1, False))
+    assert tree.left is not None
+    assert tree.right is not None
+    assert constant(tree.left) != constant(tree.right)  # the bend is with one of both
 
 
 def test_a_chain_too_long_to_plan_exactly_says_so():
