@@ -37,7 +37,7 @@ def test_answers_are_coalesced_sparse_tensors_equal_to_the_dense_jacobian() -> N
     assert answer.is_coalesced() and answer.layout == torch.sparse_coo and answer.shape == J.shape == (22, 24)
     torch.testing.assert_close(answer.to_dense(), dense(neighbours, X * 2))
     torch.testing.assert_close(J.values(X), J.dense(X)[tuple(J.indices)])
-    assert J.nnz == 66 and J.seeds == J.colours == J.bound == 3 and J.density == 66 / (22 * 24)
+    assert J.nnz == 66 and J.seeds == J.bound == 3 and J.density == 66 / (22 * 24)
     assert torch.equal(J.pattern.to_dense(), J.dense(X) != 0)
     assert J.worthwhile and J.index_sets.nnz == 66
 

@@ -153,7 +153,7 @@ def _sparse(f: Function, graph: Graph | None, x: Tensor, sizes: Sizes, mode: Mod
         raise ModelError("a batch is taken sample by sample, where sparsity is not looked for; use batched=False")
     compressed = prepare_sparse(f, _followed(graph), x, memory=memory)
     if mode == "auto" and not compressed.worthwhile:
-        raise ModelError(f"{compressed.colours} products would be needed for {sizes.rows} x {sizes.columns}")
+        raise ModelError(f"{compressed.seeds} products would be needed for {sizes.rows} x {sizes.columns}")
     return Sparse(compressed)
 
 

@@ -358,7 +358,7 @@ class JacobianPlan:
         Raises:
             ModelError: if the plan is not sparse.
         """
-        return self._compressed().colours
+        return self._compressed().seeds
 
     def _compressed(self) -> Any:
         found = getattr(self.way, "compressed", self.way)

@@ -109,10 +109,6 @@ class Compressed:
         return self.plan.seeds if self.nnz else 0
 
     @property
-    def colours(self) -> int:
-        return self.seeds
-
-    @property
     def bound(self) -> int:
         """The entries of the densest line: no colouring in this direction takes fewer seeds."""
         return self.plan.bound
