@@ -45,7 +45,7 @@ def test_a_torchscript_module_that_a_function_calls_is_found():
 
 
 def test_gradient_check_says_so_too():
-    with pytest.raises(ew.ModelError, match="is TorchScript, which runs outside of Python"):
+    with pytest.raises(ew.ModelError, match="Sequential is TorchScript, which runs outside of Python"):
         ew.gradient_check(scripted(), X)
 
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from eitherway.base.errors import ModelError
-from eitherway.graph.capture import UNSEEN
+from eitherway.graph.capture import UNSEEN, name_of
 
 _TORCH_NAMES = {
     "fabs": "torch.abs",
@@ -188,11 +188,6 @@ def must_be_callable(f: Any, asked: str) -> None:
         raise ModelError(f"{asked} got the class {f.__name__}; make a module of it first: {f.__name__}(...)")
     if not callable(f):
         raise ModelError(f"{asked} got {f!r:.60}, a {type(f).__name__}; expected a function or a module of tensors")
-
-
-def name_of(f: Callable[..., Any]) -> str:
-    """What a message calls f: a function's name, a module's class."""
-    return type(f).__name__ if isinstance(f, nn.Module) else getattr(f, "__name__", type(f).__name__)
 
 
 def torch_name(called: str) -> str:

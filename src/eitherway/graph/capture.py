@@ -110,12 +110,12 @@ def _recorded(
         answer = f(*given, **named)
     if any(isinstance(leaf, Tensor) and leaf.is_nested for leaf in pytree.tree_leaves(answer)):
         raise ModelError(
-            f"{_title(f)} returned a nested tensor, which has no one shape; return a dense one: "
+            f"{name_of(f)} returned a nested tensor, which has no one shape; return a dense one: "
             "torch.nested.to_padded_tensor(y, 0.0)"
         )
     if not any(isinstance(leaf, Tensor) for leaf in pytree.tree_leaves(answer)):
         raise ModelError(
-            f"{_title(f)} returned {type(answer).__name__} {str(answer)[:40]!r}, not a tensor, so there is nothing to "
+            f"{name_of(f)} returned {type(answer).__name__} {str(answer)[:40]!r}, not a tensor, so there is nothing to "
             "follow; return the tensor itself (without .item(), float() or .numpy())"
         )
     graph = tape.graph(inputs, pytree.tree_unflatten(held, spec), answer, keep=keep)
@@ -186,7 +186,7 @@ def _inside(owners: Iterable[nn.Module]) -> list[nn.Module]:
     modules = list(dict.fromkeys(part for owner in owners for part in owner.modules()))
     scripted = next((part for part in modules if isinstance(part, ScriptModule)), None)
     if scripted is not None:
-        raise ModelError(f"{scripted.original_name} is TorchScript, {UNSEEN}")
+        raise ModelError(f"{name_of(scripted)} is TorchScript, {UNSEEN}")
     return modules
 
 
@@ -268,5 +268,8 @@ def _argument_names(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[str]:
     return names
 
 
-def _title(f: Callable[..., Any]) -> str:
-    return type(f).__name__ if isinstance(f, nn.Module) else getattr(f, "__name__", repr(f))
+def name_of(f: Callable[..., Any]) -> str:
+    """What a message calls f: a function's name, a module's class, also of one that was scripted."""
+    if isinstance(f, nn.Module):
+        return getattr(f, "original_name", type(f).__name__)
+    return getattr(f, "__name__", type(f).__name__)

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from eitherway.base.errors import ModelError
-from eitherway.calculus.accept import name_of
 from eitherway.calculus.chain_rule.checks import against, best, check_link, relative
 from eitherway.calculus.chain_rule.flow import Stretch, breaks, stretches
 from eitherway.calculus.chain_rule.given import captured, inputs_of, notes_on, promoted, source_of, stage_name
@@ -29,6 +28,7 @@ from eitherway.calculus.chain_rule.links import (
 from eitherway.calculus.chain_rule.local import Together
 from eitherway.calculus.chain_rule.names import input_names, value_names
 from eitherway.calculus.chain_rule.program import Program
+from eitherway.graph.capture import name_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

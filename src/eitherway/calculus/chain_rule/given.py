@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from eitherway.base.errors import ModelError, nearest
-from eitherway.calculus.accept import as_inputs, as_output, as_point, call, name_of
+from eitherway.calculus.accept import as_inputs, as_output, as_point, call
 from eitherway.calculus.chain_rule.links import Link
 from eitherway.calculus.chain_rule.program import Program
 from eitherway.graph import Graph, capture
+from eitherway.graph.capture import name_of
 
 
 def inputs_of(stages: list[Any], x: Any) -> tuple[Tensor, ...]:
