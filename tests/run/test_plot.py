@@ -36,6 +36,8 @@ def test_a_result_draws_itself_with_every_value_and_the_best():
 def test_it_draws_where_it_is_asked_to(axes):
     result = ew.minimize(lambda x: x * x, ew.Real(-5, 5), "randomsearch", budget=8, progress=None)
     assert result.plot(axes) is axes
+    with pytest.raises(ew.EitherwayError, match=r'picture is kept by .plot\(\).figure.savefig\("run.png"\)'):
+        result.plot("run.png")
 
 
 def test_positive_values_over_decades_get_a_log_axis(axes):

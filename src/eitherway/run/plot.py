@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from eitherway.base.style import BAD, BEST, FAINT, INK, style
+from eitherway.base.style import BAD, BEST, FAINT, INK, must_be_axes, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,6 +29,7 @@ def plot_history(result: Any, axes: Axes | None = None) -> Axes:
 
         with style(paper=True):
             _, axes = pyplot.subplots(figsize=(7.2, 3.8))
+    must_be_axes(axes)
     history = result.history
     draw_history(axes, history["value"], history["status"], history["best"])
     return axes

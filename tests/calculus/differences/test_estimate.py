@@ -193,6 +193,12 @@ def test_settings_that_cannot_be_used_are_refused(arguments, message):
         (lambda x: float("nan"), 1.0, "no finite value at x itself"),
         (lambda x: {"a": 1}, 1.0, "expected a number or an array of real numbers"),
         (lambda x: None, 1.0, "returned NoneType; expected a number or an array of real numbers"),
+        (lambda x: x.to_sparse(), torch.ones(2), "returned a sparse tensor, and derivatives are of dense ones"),
+        (
+            lambda x: torch.nested.nested_tensor([x, x[:1]], layout=torch.jagged),
+            torch.ones(2),
+            "returned a nested tensor, and derivatives are of dense ones",
+        ),
         (lambda x: float(x.sum()), np.ones(0), "there is no entry to differentiate by"),
         (lambda x: x, "one", "a point is a number, a list of numbers"),
         (None, 1.0, "estimate got None, a NoneType; expected a function or a module of tensors"),

@@ -320,6 +320,8 @@ def test_the_report_is_a_table_a_page_and_a_picture():
     axes = found.plot()
     assert axes.get_title(loc="left") == "2 entries are wrong" and axes.get_ylabel() == "autograd"
     axes.figure.canvas.draw()
+    with pytest.raises(ModelError, match="expected matplotlib Axes to draw on"):
+        found.plot("check.png")
     assert gradient_check(torch.sin, [1.0]).plot().get_title(loc="left") == "The gradient is right"
 
 

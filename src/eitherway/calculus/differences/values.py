@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from eitherway.base.errors import ModelError
-from eitherway.calculus.accept import as_point, call, name_of
+from eitherway.calculus.accept import as_output, as_point, call, name_of
 from eitherway.graph.chance import chance_kept
 
 MOST_NUMBERS = 2**22
@@ -104,6 +104,7 @@ class Values:
             with chance_kept():
                 y = call(self.f, given if self.batched else given[0])
         if isinstance(y, Tensor):
+            y = as_output(y, self.f) if y.is_nested or y.layout != torch.strided else y
             self._output_eps = torch.finfo(y.dtype).eps if y.is_floating_point() else 0.0
             y = y.detach().double().cpu().numpy() if y.dtype == torch.bfloat16 else y.detach().cpu().numpy()
         else:

@@ -132,8 +132,10 @@ class GradientCheck:
         """The gradient against differences, entry by entry, with bars; blamed entries are marked."""
         from matplotlib.ticker import SymmetricalLogLocator
 
-        from eitherway.base.style import BAD, BEST, FAINT, figure, style
+        from eitherway.base.style import BAD, BEST, FAINT, figure, must_be_axes, style
 
+        if axes is not None:
+            must_be_axes(axes)
         with style():
             axes = figure(4.6, 4.4).add_subplot() if axes is None else axes
             rows = self.points[np.isfinite(self.points[:, :3]).all(axis=1)]
