@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
+from eitherway.calculus.jacobian.double import Doubled
 from eitherway.graph import Graph, Op, Replay
 
 Function = Callable[[Tensor], Tensor]
@@ -41,9 +42,9 @@ class Probe:
         along: (p,) J u by torch's forward mode; None where it was not asked, or an operation has none.
         across: (q,) w J by torch's reverse mode.
         y: the value.
-        slope: w J u by differences of values.
-        doubt: how far `slope` itself may be off.
-        eps: the coarsest rounding unit of the numbers on the way.
+        slope: w J u by differences of values, in float64 where f can be had in it.
+        doubt: how far `slope` itself may be off, and what rounding may have done to `across`.
+        eps: the coarsest rounding unit of the numbers that `slope` was made of.
     """
 
     u: Tensor
@@ -55,13 +56,28 @@ class Probe:
     doubt: float
     eps: float
 
+    @property
+    def pulled(self) -> float:
+        """w J u as the reverse mode has it."""
+        return _inner(self.across, self.u)
 
+    @property
+    def pushed(self) -> float | None:
+        """w J u as the forward mode has it."""
+        return None if self.along is None else _inner(self.along, self.w)
+
+
+FINEST = torch.finfo(torch.float64).eps
+"""The rounding unit of the numbers that values are compared in."""
 MOST_LOOKS = 3
 """Directions that are tried: in one of 150 the terms of a small function cancel below what differences can tell."""
 
 
 def probe(f: Function, x: Tensor, *, forwards: bool = True, seed: int = 0, eps: float | None = None) -> Probe:
     """Looks at f along one random direction.
+
+    Values are differenced in float64 where f can be had in it, whatever its own numbers are: float32 alone would see
+    what changes w J u by some tenths, no less.
 
     Args:
         f: of one tensor, deterministic.
@@ -80,12 +96,19 @@ def probe(f: Function, x: Tensor, *, forwards: bool = True, seed: int = 0, eps: 
     if y.requires_grad:
         (found,) = torch.autograd.grad(y, leaf, w, allow_unused=True)
         across = across if found is None else found
-    expected = float((across * u).sum())
-    slope, doubt = differences(f, x.detach(), u, w, y.detach(), expected, eps)
-    if seed < MOST_LOOKS - 1 and max(abs(slope), abs(expected)) <= 20 * doubt:
+    y, expected = y.detach(), _inner(across, u)
+    found = _doubled(f, x.detach(), u, w, y, across, eps, kinks=forwards) if eps > FINEST else None
+    slope, doubt = differences(f, x.detach(), u, w, y, expected, eps) if found is None else found
+    least = 20 if found is None else 500  # float64 tells thousandths
+    if seed < MOST_LOOKS - 1 and max(abs(slope), abs(expected)) <= least * doubt:
         return probe(f, x, forwards=forwards, seed=seed + 1, eps=eps)  # the terms cancel: another direction says more
     along = _along(f, x, u, w.flatten()) if forwards else None
-    return Probe(u.flatten(), w.flatten(), along, across.flatten().detach(), y.detach(), slope, doubt, eps)
+    finest = eps if found is None else FINEST
+    return Probe(u.flatten(), w.flatten(), along, across.flatten().detach(), y, slope, doubt, finest)
+
+
+def _inner(one: Tensor, two: Tensor) -> float:
+    return float((one.double() * two.double()).sum())
 
 
 def _along(f: Function, x: Tensor, u: Tensor, w: Tensor) -> Tensor | None:
@@ -106,11 +129,11 @@ def differences(
     """w J u by central differences, and how far that may be off.
 
     Kinks and jumps near x show in how far the slopes ahead and behind are apart. Where the first step does not confirm
-    what is expected, a shorter and a longer one are tried, and the one with the least doubt is believed.
+    what is expected, shorter ones and a longer one are tried, and the one with the least doubt is believed.
     """
     largest = max(float(x.abs().max()) if x.numel() else 0.0, 1.0)
     best = float("nan"), float("inf")
-    for factor in (1, 1 / 64, 8):
+    for factor in (1, 1 / 64, 8, *((1 / 4096,) if eps <= FINEST else ())):
         slope, doubt = _difference(f, x, u, w, y, factor * eps ** (1 / 3) * largest, eps)
         if abs(slope - expected) <= _trust(eps) * abs(expected):
             return slope, doubt
@@ -124,6 +147,48 @@ def _difference(f: Function, x: Tensor, u: Tensor, w: Tensor, y: Tensor, h: floa
         ahead, behind = ((f(x + h * u) - y) * w / h).double(), ((y - f(x - h * u)) * w / h).double()
     noise = 8 * max(eps, torch.finfo(y.dtype).eps) * float((w * y).abs().sum()) / h
     return float((ahead + behind).sum() / 2), noise + float((ahead - behind).norm() / 2)
+
+
+def _doubled(
+    f: Function, x: Tensor, u: Tensor, w: Tensor, y: Tensor, across: Tensor, eps: float, *, kinks: bool
+) -> tuple[float, float] | None:
+    """w J u by differences in float64, and how far that and `across` may be off; None where float64 cannot judge.
+
+    Two values are enough where they confirm `across`. Where they do not, float64 must condemn its own derivative, too:
+    if it does not, what `across` has besides is rounding. Where float64 is another function, or `across` further off
+    than a tenth, the numbers that f has are asked.
+
+    Args:
+        eps: the rounding unit of `across`.
+        kinks: look for kinks near x, at the price of a third value, where `across` is confirmed.
+    """
+    wide, expected = Doubled(f), _inner(across, u)
+    rounding = 100 * eps * float((across * u).norm())
+    x, u, w = x.double(), u.double(), w.double()
+    h = FINEST ** (1 / 3) * max(float(x.abs().max()) if x.numel() else 0.0, 1.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            with torch.no_grad():
+                slope = _inner(wide(x + h * u) - wide(x - h * u), w) / (2 * h)
+                if abs(slope - expected) <= _trust(FINEST) * abs(expected) + rounding:
+                    doubt = _difference(wide, x, u, w, wide(x), h, FINEST)[1] if kinks else 0.0
+                    return slope, doubt + rounding
+            leaf = x.clone().requires_grad_()
+            with torch.enable_grad():
+                again = wide(leaf)
+            far = min(1e5 * eps, 0.1) * float(y.double().abs().max())
+            if not bool(((again.detach() - y).abs() <= far).all()):
+                return None
+            pulled = torch.autograd.grad(again, leaf, w, allow_unused=True)[0] if again.requires_grad else None
+            expected = 0.0 if pulled is None else _inner(pulled, u)
+            slope, doubt = differences(wide, x, u, w, again.detach(), expected, FINEST)
+        except Exception:  # whatever somebody's code does with numbers that it did not expect
+            return None
+    if _apart(expected, slope, doubt, FINEST):
+        return slope, doubt + rounding
+    rounded = abs(_inner(across.double(), u) - expected)
+    return (slope, doubt + rounded) if rounded <= 0.1 * abs(expected) else None
 
 
 def _trust(eps: float) -> float:
@@ -147,10 +212,13 @@ def agree(found: Tensor, expected: Tensor, size: int, *, eps: float | None = Non
 
 def values_disagree(derivative: float, seen: Probe) -> bool:
     """Whether w J u is not what the values do: further off than differences are exact, and than can be doubted."""
-    if not math.isfinite(seen.slope):
+    return _apart(derivative, seen.slope, seen.doubt, seen.eps)
+
+
+def _apart(derivative: float, slope: float, doubt: float, eps: float) -> bool:
+    if not math.isfinite(slope):
         return False  # nothing to compare with: a pole, or the edge of where f is defined
-    scale = max(abs(derivative), abs(seen.slope))
-    return not abs(derivative - seen.slope) <= 2 * _trust(seen.eps) * scale + 3 * seen.doubt
+    return not abs(derivative - slope) <= 2 * _trust(eps) * max(abs(derivative), abs(slope)) + 3 * doubt
 
 
 def first_wrong(graph: Graph, wrong: Callable[[Graph], bool]) -> Op | None:

@@ -58,9 +58,9 @@ def jacobian(
             answer that does not fit.
 
     The first evaluation is checked: its product with a random covector against torch's own vjp (where they part, one
-    with a vector against the jvp), and torch's against a difference of values. Where a planned way is wrong, torch's
-    reverse way answers and a `JacobianWarning` names the operation. Jacobians by parameters are torch's own; of these
-    only the value is checked, by a second call.
+    with a vector against the jvp), and torch's against a difference of values, taken in float64 where f can be had in
+    it. Where a planned way is wrong, torch's reverse way answers and a `JacobianWarning` names the operation. Jacobians
+    by parameters are torch's own; of these only the value is checked, by a second call.
 
     Source: Griewank & Walther 2008, Evaluating Derivatives, chapters 3, 8 and 10.
 

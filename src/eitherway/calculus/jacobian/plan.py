@@ -18,6 +18,7 @@ from eitherway.calculus.jacobian.first_call import (
     coarsest,
     culprit,
     jvp_is_wrong,
+    may_push,
     must_not_remember,
     must_repeat,
     operator_is_wrong,
@@ -166,7 +167,9 @@ class JacobianPlan:
         """Compares the way with torch's products and with values at x; torch's reverse way replaces a wrong one."""
         ours = self.choice is None or self.choice.name in ("chain", "sparse", "forward")
         try:
-            seen = probe(self._run, x, forwards=ours, eps=coarsest(self.graph, x.dtype))
+            eps = coarsest(self.graph, x.dtype)
+            pushed = self.mode == "forward" or (ours and may_push(self.graph))
+            seen = probe(self._run, x, forwards=pushed, eps=eps)
             must_repeat(self.f, self.y, seen.y, x)
             must_not_remember(self.f, self.graph, x, seen)
             J, failed = self._tried(x)
@@ -175,6 +178,9 @@ class JacobianPlan:
         except (RuntimeError, NotImplementedError, IndexError) as error:
             raise self._cannot(error) from error
         wrong = failed or what_is_wrong(J, seen, self.sizes, self.graph)
+        if wrong and ours and seen.along is None:  # torch's jvp may be what it agrees with
+            seen = probe(self._run, x, eps=eps)
+            wrong = failed or what_is_wrong(J, seen, self.sizes, self.graph)
         if wrong:
             if self.batched:
                 must_be_apart(self._run, self.graph, x)
