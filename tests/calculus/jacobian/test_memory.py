@@ -3,7 +3,7 @@
 import pytest
 import torch
 from tests.corpora import generator, normal, seeded
-from torch import nn
+from torch import Tensor, nn
 from torch.func import jacrev, vmap
 
 from eitherway.base.errors import ModelError
@@ -110,3 +110,24 @@ def test_the_parameters_of_a_module_keep_to_a_budget():
     assert all(torch.allclose(wide[name], narrow[name], rtol=1e-10, atol=1e-13) for name in wide)
     wide, narrow = (jacobian(net, x, wrt="parameters", batched=True, memory=m) for m in (None, "4MB"))
     assert all(torch.allclose(wide[name], narrow[name], rtol=1e-10, atol=1e-13) for name in wide)
+
+
+def test_sparsity_is_not_looked_for_where_that_would_take_more_than_the_budget():
+    def f(x: Tensor) -> Tensor:
+        return x.expand(50, 90).sin().exp().mean(0) * x.roll(1)
+
+    x = normal(generator("no room"), 90)
+    wide, narrow = (prepare_jacobian(f, x, memory=m) for m in ("10MB", "700kB"))
+    assert wide.choice is not None and "sparse" in wide.choice.predicted
+    assert narrow.choice is not None
+    assert "following the run entry by entry may take more than 700 kB" in narrow.choice.refused["sparse"]
+    assert torch.allclose(wide(x), narrow(x))
+
+
+def test_with_a_budget_a_processor_takes_no_more_rows_at_once_than_it_gains_by():
+    net = seeded(lambda: nn.Sequential(nn.Linear(30, 30_000), nn.Tanh(), nn.Linear(30_000, 20)), generator("rows"))
+    x = normal(generator("rows"), 30).float()
+    free, held = (prepare_jacobian(net, x, mode="reverse", memory=m) for m in (None, "1GB"))
+    assert free.way.chunk == 20 and 1 <= held.way.chunk < 20
+    assert held.choice.predicted["reverse"].peak < 20e6
+    assert torch.allclose(free(x), held(x), atol=1e-6)

@@ -25,6 +25,10 @@ CLOSE = 4.0
 _FAILURES = (RuntimeError, TypeError, ValueError, LookupError, AttributeError, AssertionError, ArithmeticError)
 _LIVING = 5
 """Tensors of the widest size alive at once for each vector under vmap; 4.9 were measured (jvp of exp of squares)."""
+_FOLLOWED = 10
+"""Bytes held while sparsity is looked for, by the bytes that the run makes; 8 were measured (residuals of centres)."""
+_AT_ONCE = 8e6
+"""Bytes of a chunk beyond which a processor gains next to nothing; where memory is scarce no more are taken."""
 SMALL = 64 * 64
 """Below so many entries a dense answer costs little more than a single product, so nothing is looked for in it."""
 
@@ -123,9 +127,9 @@ def _makers(
         return mode in (name, "auto")
 
     if wanted("reverse"):
-        makers["reverse"] = lambda: reverse(f, graph, x, sizes, memory, "func")
-        if mode == "auto":
+        if mode == "auto":  # before the other, as fast for all that can be predicted: convolutions hold less by it
             makers["reverse (autograd.grad)"] = lambda: reverse(f, graph, x, sizes, memory, "autograd")
+        makers["reverse"] = lambda: reverse(f, graph, x, sizes, memory, "func")
     if wanted("forward"):
         makers["forward"] = lambda: forward(f, graph, x, sizes, memory)
     if wanted("chain"):
@@ -151,6 +155,8 @@ def _followed(graph: Graph | None) -> Graph:
 def _sparse(f: Function, graph: Graph | None, x: Tensor, sizes: Sizes, mode: Mode, memory: int | None) -> Sparse:
     if sizes.batch is not None:
         raise ModelError("a batch is taken sample by sample, where sparsity is not looked for; use batched=False")
+    if mode == "auto" and memory is not None and _FOLLOWED * work(_followed(graph)).peak > memory:
+        raise ModelError(f"following the run entry by entry may take more than {as_text(memory)}")
     compressed = prepare_sparse(f, _followed(graph), x, memory=memory)
     if mode == "auto" and not compressed.worthwhile:
         raise ModelError(f"{compressed.seeds} products would be needed for {sizes.rows} x {sizes.columns}")
@@ -185,7 +191,9 @@ def _predict(
     each = _LIVING * max(wide, x.numel() * x.dtype.itemsize)
     chunk = seeds
     if memory is not None:
-        chunk = max(1, min(seeds, int((memory - answer - once.peak) // max(each, 1))))
+        room = memory - answer - once.peak
+        room = min(room, _AT_ONCE) if x.device.type == "cpu" else room
+        chunk = max(1, min(seeds, int(room // max(each, 1))))
     rounds = -(-seeds // max(chunk, 1))
     cost = Cost(
         products=once.products * (1 + seeds),
