@@ -6,9 +6,6 @@ from benchmarks.torch_ways import BATCHED, SINGLE, error, reference
 from tests.corpora import generator, normal, seeded, settle
 from torch import Tensor, nn
 
-# Said by torch itself, when its rules for forward mode are loaded for the first time.
-pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")
-
 
 def network(*layers) -> nn.Module:
     g = generator("torch ways")

@@ -200,11 +200,6 @@ PLACES = {
 }
 
 
-# torch compiles a rule of its own for forward mode by torch.jit.script, which warns
-quiet = pytest.mark.filterwarnings("ignore:.torch.jit.*is deprecated:DeprecationWarning")
-
-
-@quiet
 @pytest.mark.parametrize("at", PLACES.values(), ids=PLACES.keys())
 def test_the_gradient_of_the_polar_form_is_right_and_so_is_the_gradient_of_the_gradient(at):
     def polar(a):
@@ -256,7 +251,6 @@ def test_gradients_are_finite_even_where_frames_are_not_unique(order):
         assert a.grad.isfinite().all()
 
 
-@quiet
 def test_the_nearest_rotation_works_under_functional_transforms():
     batch = randn(6, 4, 3, 3)
     mapped = torch.func.vmap(torch.func.jacrev(nearest_rotation))(batch)

@@ -1,6 +1,5 @@
 """Random programs of views, in-place writes and arithmetic: no pattern ever misses a dependence."""
 
-import warnings
 from collections.abc import Callable
 
 import numpy as np
@@ -94,7 +93,6 @@ def program(steps: list[tuple[int, int, int, int]]) -> Callable[[Tensor], Tensor
 def columns(f: Callable[[Tensor], Tensor], x: Tensor) -> np.ndarray:
     """(p, q) the Jacobian column by column, forward, which no write in place disturbs."""
     found = []
-    warnings.filterwarnings("ignore", "`torch.jit.script", DeprecationWarning)  # torch's own, at its first dual number
     for j in range(x.numel()):
         tangent = torch.zeros_like(x)
         tangent.view(-1)[j] = 1
