@@ -2,6 +2,7 @@
 
 import gc
 import os
+import signal
 from pathlib import Path
 
 # Before NumPy, torch or numba are imported: threads of their own would make timings and sums depend on the machine.
@@ -12,6 +13,9 @@ os.environ["MPLBACKEND"] = "Agg"
 # Processes that tests start find this clone, installed or not.
 _SOURCE = str(Path(__file__).resolve().parent.parent / "src")
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (_SOURCE, os.environ.get("PYTHONPATH"))))
+
+# Whoever starts the tests in the background has Ctrl-C ignored in them and in all that they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Half a million objects live as long as the session: torch, the modules, the collected tests. They are set aside once
 # they are there, so that collecting what tests leave behind costs what tests leave behind.
