@@ -127,7 +127,7 @@ def test_sparsity_is_not_looked_for_where_that_would_take_more_than_the_budget()
 def test_with_a_budget_a_processor_takes_no_more_rows_at_once_than_it_gains_by():
     net = seeded(lambda: nn.Sequential(nn.Linear(30, 30_000), nn.Tanh(), nn.Linear(30_000, 20)), generator("rows"))
     x = normal(generator("rows"), 30).float()
-    free, held = (prepare_jacobian(net, x, mode="reverse", memory=m) for m in (None, "1GB"))
+    free, held = prepare_jacobian(net, x, mode="reverse"), prepare_jacobian(net, x, mode="reverse", memory="1GB")
     assert free.way.chunk == 20 and 1 <= held.way.chunk < 20
-    assert held.choice.predicted["reverse"].peak < 20e6
+    assert held.choice is not None and held.choice.predicted["reverse"].peak < 20e6
     assert torch.allclose(free(x), held(x), atol=1e-6)
