@@ -278,3 +278,13 @@ def test_threads_ride_side_by_side():
         together = list(pool.map(lambda k: kernel.rollout(weights, np.arange(64), horizon=2000), range(8)))
     for rides in together:
         np.testing.assert_array_equal(rides.steps, alone.steps)
+
+
+def test_where_nothing_can_be_written_it_compiles_anew(monkeypatch):
+    from numba.core import caching
+
+    from eitherway.bicycle import lanes
+
+    monkeypatch.setattr(caching.CacheImpl, "_locator_classes", [])
+    doubled = lanes._compiled(lambda x: 2 * x)
+    assert doubled(3.0) == 6.0

@@ -13,15 +13,27 @@ of numbers come in as arguments (`constants`) for the same reason.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numba import njit
 
 LANES = 64
-# no check for division by zero: a lane that divides by it is no number any more, and has fallen
-_compiled: Any = njit(error_model="numpy", nogil=True, cache=True)
-_inlined: Any = njit(error_model="numpy", nogil=True, cache=True, inline="always")
+
+
+def _compiled(function: Callable[..., Any], inline: str = "never") -> Any:
+    """Compiles at the first call and keeps that on disk, where there is a place to keep it."""
+    # no check for division by zero: a lane that divides by it is no number any more, and has fallen
+    how = {"error_model": "numpy", "nogil": True, "inline": inline}
+    try:
+        return njit(**how, cache=True)(function)
+    except RuntimeError:  # neither this folder nor the home can be written to: compiled anew in each process
+        return njit(**how)(function)
+
+
+_inlined = partial(_compiled, inline="always")
 
 _U = np.uint64
 _WEYL, _MIX_1, _MIX_2 = _U(0x9E3779B97F4A7C15), _U(0xBF58476D1CE4E5B9), _U(0x94D049BB133111EB)  # as in noise.py
