@@ -160,7 +160,10 @@ def _recording(level: TrainingLevel, modules: list[nn.Module]) -> Iterator[None]
         stack.enter_context(enable_python_dispatcher())
         stack.enter_context(level)
         stack.enter_context(Escapes(level))
-        yield
+        try:
+            yield
+        finally:
+            level.top = None  # the frame holds the level: a circle that would keep the run until it is collected
 
 
 def owners(f: Callable[..., Any]) -> list[tuple[str, nn.Module]]:

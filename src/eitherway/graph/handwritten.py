@@ -13,6 +13,7 @@ import torch
 Take = Callable[[type[torch.autograd.Function], Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any]
 
 _now = threading.local()
+_lock, _recordings = threading.Lock(), 0
 
 
 class Handwritten:
@@ -53,16 +54,25 @@ def recording() -> bool:
 def handed_to(take: Take) -> Iterator[None]:
     """Inside, every call of a hand-written Function goes to `take(cls, original, args, kwargs)`.
 
-    The body of `Function.apply` is exchanged, not the method: users write `square = Square.apply` long before.
+    The body of `Function.apply` is exchanged, not the method: users write `square = Square.apply` long before. All
+    threads share it, so the first recording of any thread exchanges it and the last puts it back.
     """
-    shared = torch.autograd.Function.apply.__func__
     before, _now.take = getattr(_now, "take", None), take
-    body, shared.__code__ = shared.__code__, _StandIn.apply.__func__.__code__
+    _count(1)
     try:
         yield
     finally:
-        shared.__code__ = body
+        _count(-1)
         _now.take = before
+
+
+def _count(change: int) -> None:
+    """One recording more or less."""
+    global _recordings
+    with _lock:
+        _recordings += change
+        body = _StandIn.apply.__func__ if _recordings else _original
+        torch.autograd.Function.apply.__func__.__code__ = body.__code__
 
 
 def _copy(function: FunctionType) -> FunctionType:

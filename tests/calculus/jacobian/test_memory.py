@@ -1,5 +1,8 @@
 """Budgets of memory: chunks that fit give the same numbers, and what does not fit is refused with its size."""
 
+import gc
+import weakref
+
 import pytest
 import torch
 from tests.corpora import generator, normal, seeded
@@ -131,3 +134,31 @@ def test_with_a_budget_a_processor_takes_no_more_rows_at_once_than_it_gains_by()
     assert free.way.chunk == 20 and 1 <= held.way.chunk < 20
     assert held.choice is not None and held.choice.predicted["reverse"].peak < 20e6
     assert torch.allclose(free(x), held(x), atol=1e-6)
+
+
+def mixed(x: Tensor) -> Tensor:
+    return torch.cat([x * x, x[1:] - x[:-1]])
+
+
+@pytest.mark.parametrize("form", ("dense", "operator", "sparse"))
+@pytest.mark.parametrize("f", (network(), mixed), ids=("network", "function"))
+def test_a_plan_leaves_no_tensor_to_the_collector(form, f, monkeypatch):
+    # circles of objects would keep the whole run until Python happens to look for them
+    seen: list[weakref.ref[Tensor]] = []
+    clone = Tensor.clone
+
+    def watched(tensor, **how):
+        made = clone(tensor, **how)
+        seen.append(weakref.ref(made))
+        return made
+
+    x = normal(generator("collector"), 30)
+    prepare_jacobian(f, x, form=form)(x)
+    gc.collect()
+    monkeypatch.setattr(Tensor, "clone", watched)  # every point that f is run at is a clone
+    gc.disable()
+    try:
+        prepare_jacobian(f, x, form=form)(x)
+        assert seen and not any(made() is not None for made in seen)
+    finally:
+        gc.enable()

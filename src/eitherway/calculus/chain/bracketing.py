@@ -64,7 +64,7 @@ def _exact(links: Sequence[Tree], algebra: Algebra) -> Tree:
     if count == 1:
         return links[0]
     if all(link.form.kind != Kind.OPERATOR and link.form.blocks == 1 for link in links):
-        return _tree(links, _plain(links, algebra), algebra)
+        return _tree(links, _plain(links, algebra), algebra, 0, count - 1)
     forms: list[list[Form]] = [[link.form] * count for link in links]  # forms[i][j] of links j ... i
     costs = [[0.0] * count for _ in links]
     split = [[0] * count for _ in links]
@@ -90,19 +90,15 @@ def _exact(links: Sequence[Tree], algebra: Algebra) -> Tree:
         seconds, form, _ = algebra.product(forms[k + 1][count - 1], forms[0][k])
         options.append((costs[0][k] + costs[k + 1][count - 1] + seconds + algebra.finish(form)[0], k))
     split[0][count - 1] = min(options)[1]
-    return _tree(links, split, algebra)
+    return _tree(links, split, algebra, 0, count - 1)
 
 
-def _tree(links: Sequence[Tree], split: list[list[int]], algebra: Algebra) -> Tree:
-    """The product of all links, cut where the plan says."""
-
-    def tree(i: int, j: int) -> Tree:
-        if i == j:
-            return links[i]
-        k = split[i][j]
-        return algebra.multiply(tree(k + 1, j), tree(i, k))
-
-    return tree(0, len(links) - 1)
+def _tree(links: Sequence[Tree], split: list[list[int]], algebra: Algebra, i: int, j: int) -> Tree:
+    """The product of the links i to j, cut where the plan says."""
+    if i == j:
+        return links[i]
+    k = split[i][j]
+    return algebra.multiply(_tree(links, split, algebra, k + 1, j), _tree(links, split, algebra, i, k))
 
 
 def _plain(links: Sequence[Tree], algebra: Algebra) -> list[list[int]]:

@@ -42,14 +42,14 @@ def _size(tree: Tree, algebra: Algebra) -> float:
 def distinct(tree: Tree) -> list[Tree]:
     """The nodes of a tree, each once, parts before wholes."""
     seen: dict[int, Tree] = {}
-
-    def walk(node: Tree) -> None:
-        if id(node) in seen:
-            return
-        if node.left is not None and node.right is not None:
-            walk(node.left)
-            walk(node.right)
-        seen[id(node)] = node
-
-    walk(tree)
+    _walk(tree, seen)
     return list(seen.values())
+
+
+def _walk(node: Tree, seen: dict[int, Tree]) -> None:
+    if id(node) in seen:
+        return
+    if node.left is not None and node.right is not None:
+        _walk(node.left, seen)
+        _walk(node.right, seen)
+    seen[id(node)] = node

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -73,6 +74,7 @@ class JacobianPlan:
     def _plan(self, x: Tensor) -> None:
         """Looks at f at x, chooses a way, and checks it there."""
         self.still = Still(self.f)  # modules may have been replaced
+        self._run = partial(_run, self.f, self.still)  # no method: the way would hold the plan, and the plan the way
         with self.still.contents(), Quiet():
             self._plan_inside(x)
 
@@ -139,11 +141,6 @@ class JacobianPlan:
         graph = self.graph
         kept = graph.values[graph.outputs[0]].tensor if graph is not None and type(graph.answer) is Ref else None
         return as_output(self._run(x) if kept is None else kept, self.f).detach()
-
-    def _run(self, x: Tensor) -> Tensor:
-        """f at a copy of x, leaving its modules as they were."""
-        with self.still:
-            return call(self.f, x.clone())
 
     def _sizes(self, x: Tensor, y: Tensor) -> Sizes:
         if not self.batched:
@@ -400,3 +397,9 @@ def outside(x: Any) -> Any:
     if isinstance(x, tuple | list):
         return type(x)([outside(part) for part in x])
     return x.clone() if isinstance(x, Tensor) and x.is_inference() else x
+
+
+def _run(f: Callable[..., Any], still: Still, x: Tensor) -> Tensor:
+    """f at a copy of x, leaving its modules as they were."""
+    with still:
+        return call(f, x.clone())

@@ -265,13 +265,13 @@ class Walk:
     def _whole(self, op: Op) -> Tensor | None:
         return Site(op, self.sets, self._operand, [], self._relied_on).everything()
 
-    def _operand(self, index: int, site: Site) -> Operand:
+    def _operand(self, index: int, op: Op) -> Operand:
         value = self.graph.values[index]
         assert value.tensor is not None
-        later = value.room is not None and self.written.get(value.room, -1) > site.op.index
+        later = value.room is not None and self.written.get(value.room, -1) > op.index
         smooth = value.dtype.is_floating_point or value.dtype.is_complex
         ids = self.memory.read(value) if smooth else None
-        return Operand(value, ids, not later and not self._varies(value), site)
+        return Operand(value, ids, not later and not self._varies(value), self._relied_on)
 
     def _varies(self, value: Value) -> bool:
         return value.depends or value.room in self.varying if value.room is not None else value.depends

@@ -36,7 +36,7 @@ class Operand:
     """Set numbers of its shape; None where no gradient reaches it."""
     constant: bool
     """Its content is the same whatever x is, and still stands in memory as the operation read it."""
-    site: Site
+    relied_on: Callable[[Value], None]
 
     @property
     def shape(self) -> torch.Size:
@@ -65,7 +65,7 @@ class Operand:
         there = self.tensor.to_dense() != 0 if self.tensor.layout != torch.strided else self.tensor != 0
         if bool(there.all()):
             return None
-        self.site.relied_on(self.value)
+        self.relied_on(self.value)
         return there
 
 
@@ -75,7 +75,7 @@ class Site:
     Args:
         op: the operation.
         sets: the pool that set numbers belong to.
-        operand: makes an `Operand` of a value's index.
+        operand: makes an `Operand` of a value's index and the operation that reads it.
         outputs: the values it made.
         relied_on: told of each constant whose zeros a rule used.
     """
@@ -84,12 +84,12 @@ class Site:
         self,
         op: Op,
         sets: IndexSets,
-        operand: Callable[[int, Site], Operand],
+        operand: Callable[[int, Op], Operand],
         outputs: list[Value],
         relied_on: Callable[[Value], None],
     ) -> None:
         self.op, self.sets, self.outputs, self.relied_on = op, sets, outputs, relied_on
-        known = {i: operand(i, self) for i in dict.fromkeys(op.inputs)}
+        known = {i: operand(i, op) for i in dict.fromkeys(op.inputs)}
         self.operands = list(known.values())
 
         def swap(leaf: Any) -> Any:
