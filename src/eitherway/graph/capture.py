@@ -21,7 +21,7 @@ from eitherway.graph.chance import chance_kept
 from eitherway.graph.contents import contents_kept, moving_buffers
 from eitherway.graph.graph import Graph, Note, Ref
 from eitherway.graph.handwritten import handed_to
-from eitherway.graph.kernels import open_attention
+from eitherway.graph.kernels import open_attention, uncompiled
 from eitherway.graph.record import TRANSFORM, Escapes, TrainingLevel
 from eitherway.graph.tape import Tape
 
@@ -148,8 +148,7 @@ def _recording(level: TrainingLevel, modules: list[nn.Module]) -> Iterator[None]
     with ExitStack() as stack:
         stack.enter_context(chance_kept())
         stack.enter_context(torch.enable_grad())
-        if hasattr(torch.compiler, "set_stance"):
-            stack.enter_context(torch.compiler.set_stance("force_eager"))
+        stack.enter_context(uncompiled())
         entered = nn.modules.module.register_module_forward_pre_hook(level.enter)
         left = nn.modules.module.register_module_forward_hook(level.leave, always_call=True)
         stack.callback(entered.remove)

@@ -1,9 +1,10 @@
-"""Closed kernels, switched off for a while: what runs is then made of operations that can be seen."""
+"""Closed kernels and compiled code, switched off for a while: what runs is then made of operations that can be seen."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
 
 import torch
 
@@ -31,3 +32,9 @@ def plain_kernels() -> Iterator[None]:
             yield
     finally:
         torch._C._set_mkldnn_enabled(onednn)
+
+
+def uncompiled() -> AbstractContextManager[Any]:
+    """Inside, what was compiled runs as it was written. Before 2.6 torch has no word for that, and nothing changes."""
+    set_stance = getattr(torch.compiler, "set_stance", None)
+    return nullcontext() if set_stance is None else set_stance("force_eager")
