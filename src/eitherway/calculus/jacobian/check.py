@@ -129,16 +129,22 @@ def differences(
     """w J u by central differences, and how far that may be off.
 
     Kinks and jumps near x show in how far the slopes ahead and behind are apart. Where the first step does not confirm
-    what is expected, shorter ones and a longer one are tried, and the one with the least doubt is believed.
+    what is expected, a longer one and shorter ones are tried, and the one with the least doubt is believed. No shorter
+    ones, though, where doubt grows as steps shrink: that is rounding, be it hidden in f (NumPy's float32), and steps
+    shorter than what is rounded away would see nothing move, and not doubt it.
     """
     largest = max(float(x.abs().max()) if x.numel() else 0.0, 1.0)
-    best = float("nan"), float("inf")
-    for factor in (1, 1 / 64, 8, *((1 / 4096,) if eps <= FINEST else ())):
-        slope, doubt = _difference(f, x, u, w, y, factor * eps ** (1 / 3) * largest, eps)
+    h = eps ** (1 / 3) * largest
+    first = best = _difference(f, x, u, w, y, h, eps)
+    small = eps ** (1 / 4) * float((w * y).norm()) / h  # what waves miss by, seen at too long a step, is as large as y
+    for factor in (1, 8, 1 / 64, *((1 / 4096,) if eps <= FINEST else ())):
+        slope, doubt = found = first if factor == 1 else _difference(f, x, u, w, y, factor * h, eps)
         if abs(slope - expected) <= _trust(eps) * abs(expected):
-            return slope, doubt
-        if doubt < best[1]:
-            best = slope, doubt
+            return found
+        if doubt < best[1] or math.isnan(best[1]):
+            best = found
+        if (factor > 1 and doubt < first[1] <= small) or (factor < 1 and doubt > first[1]):
+            break
     return best
 
 

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode, handle_torch_function
 
 from eitherway.base.errors import ModelError
+from eitherway.graph.capture import modules_of
 from eitherway.graph.graph import leaves, mapped
 from eitherway.graph.handwritten import handed_to
+from eitherway.graph.kernels import uncompiled
 
 _WIDE: dict[torch.dtype, torch.dtype] = {
     torch.float16: torch.float64,
@@ -33,7 +35,8 @@ class Doubled:
     """f of float64 numbers: what f reads and makes in fewer bits is float64 as well, each time it is read or made.
 
     Parameters, buffers and closed-over tensors are read as copies, made for one operation and thrown away after it, so
-    they stay as they are, and what f writes into them is lost. Constants are widened as they were rounded.
+    they stay as they are, and what f writes into them, or puts in their place, is lost. Constants are widened as they
+    were rounded.
 
     Args:
         f: of one tensor.
@@ -44,7 +47,7 @@ class Doubled:
     """
 
     def __init__(self, f: Callable[[Tensor], Tensor]):
-        self.f = f
+        self.f, self.modules = f, modules_of(f)
 
     def __call__(self, x: Tensor) -> Tensor:
         """f at x.
@@ -55,7 +58,8 @@ class Doubled:
         mode = _Wide()
         with ExitStack() as stack:
             if "torch._dynamo" in sys.modules:  # what was compiled would be compiled again for other numbers
-                stack.enter_context(torch.compiler.set_stance("force_eager"))
+                stack.enter_context(uncompiled())
+            stack.enter_context(_places_kept(self.modules))
             stack.enter_context(handed_to(_apply))
             stack.enter_context(mode)
             y = self.f(x)
@@ -77,10 +81,13 @@ class _Wide(TorchFunctionMode):
         name = getattr(func, "__name__", "")
         if name in _ASKS:
             return func(*args, **(kwargs or {}))
+        if name == "__set__" and isinstance(args[1], Tensor) and args[0].dtype in _WIDE:
+            return None  # `weight.data = ...` would leave the user a float64 weight
         if name in ("__get__", "__set__"):
             found = func(*args, **(kwargs or {}))
             return _WIDE.get(found, found) if isinstance(found, torch.dtype) else found
-        if name == "linear" and not torch.is_grad_enabled() and not kwargs and args[1].numel() > _BLOCK:
+        large = name == "linear" and not kwargs and args[1].dim() == 2 and args[1].numel() > _BLOCK
+        if large and not torch.is_grad_enabled():
             return _linear(*args)
         args, kwargs = mapped(args, _widened), mapped(kwargs or {}, _widened)
         answer = _WIDER[name](*args) if name in _WIDER else func(*args, **kwargs)
@@ -92,6 +99,23 @@ class _Wide(TorchFunctionMode):
         if any(isinstance(leaf, Tensor) and leaf.dtype.is_floating_point for leaf in leaves((args, kwargs))):
             self.rounded = name
         return mapped(answer, _widened)
+
+
+@contextmanager
+def _places_kept(modules: Iterable[nn.Module]) -> Iterator[None]:
+    """Inside, f may assign tensors to attributes, buffers and parameters; afterwards what was there is there again."""
+    held: list[tuple[dict[str, Any], dict[str, Any]]] = [
+        (place, dict(place)) for m in modules for place in (m.__dict__, m._buffers, m._parameters)
+    ]
+    try:
+        yield
+    finally:
+        for place, before in held:
+            for name in [n for n, now in place.items() if isinstance(now, Tensor) and before.get(n) is not now]:
+                if name in before:
+                    place[name] = before[name]
+                else:
+                    del place[name]
 
 
 def _linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
