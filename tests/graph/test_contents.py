@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+import eitherway as ew
 from eitherway.graph import capture
 from eitherway.graph.contents import contents_kept, moving_buffers
 from eitherway.graph.kernels import open_attention, plain_kernels
@@ -60,3 +61,20 @@ def test_the_fast_path_is_off_inside_and_as_it_was_afterwards(inside, fast: bool
         assert torch.backends.mha.get_fastpath_enabled() == fast
     finally:
         torch.backends.mha.set_fastpath_enabled(before)
+
+
+@pytest.mark.parametrize("look", (capture, ew.jacobian, ew.prepare_jacobian, ew.chain_rule))
+def test_a_backward_that_is_pending_goes_on(look) -> None:
+    class Scaled(nn.Linear):
+        def __init__(self) -> None:
+            super().__init__(3, 3)
+            self.register_buffer("scale", torch.full((3,), 2.0))
+
+        def forward(self, input: torch.Tensor) -> torch.Tensor:
+            return super().forward(input).tanh() * self.get_buffer("scale")
+
+    model, x = Scaled().train(), torch.ones(3)
+    y = model(x)
+    look(model, x)
+    y.sum().backward()  # torch refuses where a buffer that it needs has been written into
+    assert model.weight.grad is not None

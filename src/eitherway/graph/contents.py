@@ -32,7 +32,7 @@ def contents_kept(tensors: Iterable[Tensor]) -> Iterator[list[tuple[Tensor, Tens
         with torch.no_grad():
             for tensor, content in reversed(before):  # of two that share memory the first added knows best
                 if tensor.shape == content.shape:
-                    tensor.detach().copy_(content)
+                    tensor.data.copy_(content)  # unlike detach() it counts as no write: a backward may be pending
 
 
 def moving_buffers(modules: Iterable[nn.Module]) -> list[Tensor]:
