@@ -284,6 +284,14 @@ def test_a_right_one_is_left_in_peace(mode):
     assert torch.allclose(J, torch.autograd.functional.jacobian(net, x[0]), atol=1e-6)
 
 
+@pytest.mark.parametrize("dtype", (torch.float16, torch.bfloat16))
+def test_half_precision_hides_no_fault_either(dtype):
+    x = normal(generator("half"), 20).to(dtype)
+    for factor in (1.0, 1.2, 3.0):
+        apply: Any = custom("Sine", torch.sin, lambda g, x, y: g * x.cos() * factor)  # noqa: B023
+        assert ("first at Sine" in said(lambda x: 2 * apply(x), x)) == (factor > 1)  # noqa: B023
+
+
 def test_large_layers_are_seen_through_as_well():
     net, x = with_layer(WRONG["two per cent too large"], width=300), normal(generator("large"), 64, 10).float()
     with pytest.warns(JacobianWarning, match="LinearByHand"):
