@@ -8,6 +8,7 @@ from typing import Annotated, Any, get_args
 import numpy as np
 import pytest
 
+import eitherway as ew
 from eitherway import methods
 from eitherway.base.errors import MethodError
 from eitherway.methods.allowed import Range, _settings, check
@@ -70,6 +71,20 @@ def test_a_count_is_no_fraction_and_a_share_may_be_whole(name):
 def test_the_sentence_says_what_was_given_and_what_would_do(cls, settings, said):
     with pytest.raises(MethodError, match=said):
         cls(**settings)
+
+
+NUMPYS: list[tuple[Any, dict[str, Any]]] = [
+    (RandomSearch, {"rows": np.uint8(200)}),
+    (CMAES, {"sigma": np.float16(0.5)}),
+    (DE, {"control": np.str_("sets")}),
+]
+
+
+@pytest.mark.parametrize("cls, settings", NUMPYS)
+def test_numpys_numbers_and_words_are_taken_as_pythons(cls, settings):
+    made = cls(**settings)
+    assert all(not isinstance(value, np.generic) for value in vars(made).values())
+    assert ew.minimize(lambda x: x**2, ew.Real(-1, 1), made, budget=300, progress=None).evaluations == 300
 
 
 @pytest.mark.parametrize("engines", ["sqp", ("sqp", "de"), None, CMAES(), (CMAES, DE), 2])

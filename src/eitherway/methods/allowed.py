@@ -48,6 +48,8 @@ class Range:
 def check(made: Any, error: type[EitherwayError] = MethodError) -> None:
     """Looks at every setting of a method, or another dataclass, that has just been made.
 
+    A number of NumPy's becomes Python's: eight bits of `uint8` or the 16 of `float16` are not enough to compute with.
+
     Args:
         made: a dataclass; settings whose type is none of those above are left to it.
         error: what is raised.
@@ -57,6 +59,9 @@ def check(made: Any, error: type[EitherwayError] = MethodError) -> None:
     """
     for field, kind in _settings(type(made)):
         value = getattr(made, field.name)
+        if isinstance(value, np.generic):
+            value = value.item()
+            object.__setattr__(made, field.name, value)  # a method is frozen
         if not _fits(value, kind):
             shown = repr(value)
             shown = shown if len(shown) <= _LONGEST else f"{shown[:_LONGEST]}..."
