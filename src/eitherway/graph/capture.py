@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import sys
-import threading
 import types
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -18,7 +17,7 @@ from torch.utils import _pytree as pytree
 
 from eitherway.base.errors import ModelError
 from eitherway.graph.chance import chance_kept
-from eitherway.graph.contents import contents_kept, moving_buffers
+from eitherway.graph.contents import alone, contents_kept, moving_buffers
 from eitherway.graph.graph import Graph, Note, Ref
 from eitherway.graph.handwritten import handed_to
 from eitherway.graph.kernels import open_attention, uncompiled
@@ -28,7 +27,6 @@ from eitherway.graph.tape import Tape
 _ELSEWHERE = {"torch", "numpy", "scipy", "math", "builtins", "functools", "eitherway"}
 UNSEEN = "which runs outside of Python, where nothing can be followed: give what was scripted or traced instead"
 """The end of a message about TorchScript."""
-_alone = threading.RLock()  # the modes and hooks below are of the process, or of one recording at a time
 
 
 def capture(
@@ -61,13 +59,14 @@ def capture(
     >>> graph.values[graph.ops[0].inputs[1]].name
     '0.weight'
     """
-    graph = _recorded(f, f, args, kwargs or {}, keep, track)
-    if TRANSFORM in graph.opaque:
-        below = _below_transforms(f, args, kwargs or {})
-        if below is not None:
-            graph = _recorded(below, f, args, kwargs or {}, keep, track)
-            graph.notes.append(Note("below", "transforms of torch.func inside are followed below their own level"))
-    return graph
+    with alone:  # hooks and modes of a recording are of the process
+        graph = _recorded(f, f, args, kwargs or {}, keep, track)
+        if TRANSFORM in graph.opaque:
+            below = _below_transforms(f, args, kwargs or {})
+            if below is not None:
+                graph = _recorded(below, f, args, kwargs or {}, keep, track)
+                graph.notes.append(Note("below", "transforms of torch.func inside are followed below their own level"))
+        return graph
 
 
 def _recorded(
@@ -106,7 +105,7 @@ def _recorded(
             held[i] = Ref(value.index)
     given, named = pytree.tree_unflatten(copies, spec)
     kept = [(copies[i], leaves[i]) for i in range(len(leaves)) if isinstance(leaves[i], Tensor)]
-    with _alone, _recording(level, modules):
+    with _recording(level, modules):
         answer = f(*given, **named)
     if any(isinstance(leaf, Tensor) and leaf.is_nested for leaf in pytree.tree_leaves(answer)):
         raise ModelError(

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+
+alone = threading.RLock()
+"""Whoever exchanges what modules hold, or records a run, holds it meanwhile: threads may share a model."""
 
 
 @contextmanager

@@ -106,7 +106,9 @@ class Op:
 class Note:
     """Something that a replay at other values could not repeat, or where a gradient is lost, with its place."""
 
-    kind: Literal["cut", "escape", "inplace", "input written", "state written", "random", "hook", "below", "opaque"]
+    kind: Literal[
+        "cut", "escape", "inplace", "input written", "state written", "random", "hook", "below", "opaque", "replaced"
+    ]
     text: str
     op: int | None = None
 
@@ -148,7 +150,12 @@ class Graph:
     @property
     def opaque(self) -> str:
         """Why the graph does not tell the whole run; "" when it does."""
-        return next((note.text for note in self.notes if note.kind == "opaque"), "")
+        return next((note.text for note in self.notes if note.kind in ("opaque", "replaced")), "")
+
+    @property
+    def replaced(self) -> str:
+        """Where a tensor was given other content by its `.data`, under torch's own eyes; "" where none was."""
+        return next((note.text for note in self.notes if note.kind == "replaced"), "")
 
     @property
     def pure(self) -> bool:

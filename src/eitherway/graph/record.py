@@ -154,7 +154,7 @@ class Escapes(TorchFunctionMode):
         if name == "register_hook":
             level.tape.note("hook", f"a hook may change the gradient on its way ({level.place()})")
         if descriptor is _DATA and name == "__set__":
-            level.tape.note("opaque", f"a tensor's .data is replaced ({level.place()})")
+            level.tape.note("replaced", f"a tensor's .data is replaced ({level.place()})")
         answer = func(*args, **(kwargs or {}))
         if descriptor is _DATA and name == "__get__":
             module, kind = level.path[-1]

@@ -20,7 +20,8 @@ from eitherway.calculus.chain import chain as chains
 from eitherway.calculus.chain import links, prepare
 from eitherway.calculus.chain.algebra import Algebra
 from eitherway.calculus.chain.factors import Kind
-from eitherway.calculus.jacobian import JacobianPlan, JacobianWarning, jacobian, prepare_jacobian
+from eitherway.calculus.jacobian import JacobianWarning, jacobian, prepare_jacobian
+from eitherway.calculus.jacobian import plan as planning
 from eitherway.calculus.sparse import compressed as compressing
 from eitherway.calculus.sparse import plan as colouring
 from eitherway.calculus.sparse.rules import table
@@ -345,7 +346,7 @@ def test_a_plan_made_from_another_run_is_caught(monkeypatch, mode, batched):
         x = normal(g, 40)
         net, graph = band, capture(lambda x: x[2:] * x[1:-1], x)
         graph.values[graph.outputs[0]].tensor = band(x)
-    monkeypatch.setattr(JacobianPlan, "_capture", lambda self, x: graph)
+    monkeypatch.setattr(planning, "followed", lambda f, again, x, remarks: graph)
     with pytest.warns(JacobianWarning, match=f"the {mode} way"):
         J = prepare_jacobian(net, x, mode=mode, batched=batched)(x)
     expected = truth(net, x)
@@ -360,6 +361,6 @@ def test_another_value_at_the_same_point_is_refused(monkeypatch):
     g = generator("another")
     net, other, x = square(g), square(generator("yet another")), normal(g, 6)
     graph = capture(other, x)
-    monkeypatch.setattr(JacobianPlan, "_capture", lambda self, x: graph)
+    monkeypatch.setattr(planning, "followed", lambda f, again, x, remarks: graph)
     with pytest.raises(ModelError, match="at one point returned two values"):
         prepare_jacobian(net, x)

@@ -10,7 +10,7 @@ from eitherway.base.errors import ModelError
 from eitherway.calculus.cost import Cost
 from eitherway.calculus.jacobian import JacobianWarning, jacobian, prepare_jacobian
 from eitherway.calculus.jacobian import choose as choosing
-from eitherway.calculus.jacobian import plan as planning
+from eitherway.calculus.jacobian import run as running
 from eitherway.calculus.jacobian.ways import Forward, Reverse, largest, work
 from eitherway.graph import capture
 
@@ -104,7 +104,7 @@ def test_what_cannot_be_captured_is_taken_by_torch(monkeypatch):
         raise RuntimeError("cannot be recorded")
 
     f, x = deep(), normal(generator("uncaptured"), 3, 6)
-    monkeypatch.setattr(planning, "capture", failing)
+    monkeypatch.setattr(running, "capture", failing)
     plan = prepare_jacobian(f, x, batched=True)
     assert torch.allclose(plan(x), vmap(jacrev(f))(x))
     assert plan.remarks == ["the run could not be captured (cannot be recorded), so torch's own ways are used"]
@@ -117,7 +117,7 @@ def test_what_does_not_fit_into_memory_is_said(monkeypatch):
     def failing(*_, **__):
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
 
-    monkeypatch.setattr(planning, "capture", failing)
+    monkeypatch.setattr(running, "capture", failing)
     with pytest.raises(ModelError, match=r"Sequential does not fit into memory at \(6,\)"):
         prepare_jacobian(deep(), torch.ones(6))
 

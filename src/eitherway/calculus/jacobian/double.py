@@ -14,6 +14,7 @@ from torch.overrides import TorchFunctionMode, handle_torch_function
 
 from eitherway.base.errors import ModelError
 from eitherway.graph.capture import modules_of
+from eitherway.graph.contents import alone
 from eitherway.graph.graph import leaves, mapped
 from eitherway.graph.handwritten import handed_to
 from eitherway.graph.kernels import uncompiled
@@ -59,6 +60,7 @@ class Doubled:
         with ExitStack() as stack:
             if "torch._dynamo" in sys.modules:  # what was compiled would be compiled again for other numbers
                 stack.enter_context(uncompiled())
+            stack.enter_context(alone)
             stack.enter_context(_places_kept(self.modules))
             stack.enter_context(handed_to(_apply))
             stack.enter_context(mode)

@@ -17,7 +17,7 @@ from eitherway.graph import Graph, Op, capture
 
 _FEW = 2**17
 """Entries of a batch's Jacobian that are multiplied at once: half a megabyte in float32."""
-_SUSPICIOUS = ("cut", "escape", "hook", "opaque", "inplace", "state written")
+_SUSPICIOUS = ("cut", "escape", "hook", "opaque", "replaced", "inplace", "state written")
 
 
 def what_is_wrong(J: Tensor, seen: Probe, sizes: Sizes, graph: Graph | None = None) -> str:

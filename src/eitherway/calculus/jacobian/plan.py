@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from eitherway.base.errors import ModelError
-from eitherway.calculus.accept import as_output, as_point, call, name_of
+from eitherway.calculus.accept import as_output, as_point, name_of
 from eitherway.calculus.chain import prepare as prepare_chain
 from eitherway.calculus.jacobian.apart import must_be_apart
 from eitherway.calculus.jacobian.check import Probe, probe, warn
@@ -28,10 +28,11 @@ from eitherway.calculus.jacobian.first_call import (
 )
 from eitherway.calculus.jacobian.memory import as_text, must_fit
 from eitherway.calculus.jacobian.operator import operator_of
+from eitherway.calculus.jacobian.run import followed, must_be_plain_reverse, run
 from eitherway.calculus.jacobian.still import Still
 from eitherway.calculus.jacobian.ways import AsSparse, Empty, Quiet
 from eitherway.calculus.sparse import prepare as prepare_sparse
-from eitherway.graph import Graph, Ref, Replay, capture
+from eitherway.graph import Graph, Ref, Replay
 
 
 class JacobianPlan:
@@ -74,20 +75,21 @@ class JacobianPlan:
     def _plan(self, x: Tensor) -> None:
         """Looks at f at x, chooses a way, and checks it there."""
         self.still = Still(self.f)  # modules may have been replaced
-        self._run = partial(_run, self.f, self.still)  # no method: the way would hold the plan, and the plan the way
+        self._run = partial(run, self.f, self.still)  # no method: the way would hold the plan, and the plan the way
         with self.still.contents(), Quiet():
             self._plan_inside(x)
 
     def _plan_inside(self, x: Tensor) -> None:
         self.remarks.clear()
         self.way = self.choice = self.first = None
-        self.graph = self._capture(x)
+        self.graph = followed(self.f, self._run, x, self.remarks)
         self.y = y = self._value(x)
         self.like = (x.shape, x.dtype, x.device)
         self.x_shape, self.y_shape = x.shape, y.shape
         self.sizes = self._sizes(x, y)
         self.key = self.still.key()
         graph = self.graph
+        must_be_plain_reverse(self.asked, self.form, graph)
         self.guard = Replay(graph, []) if graph is not None and not graph.opaque and graph.guards else None
         if self.form == "operator":
             self.way = self._chain()
@@ -104,37 +106,13 @@ class JacobianPlan:
                 self.way = Empty(s.rows, s.columns, s.batch)
                 self.first = (x, self.way(x))
                 return
-            self.choice = choose(self._run, graph, x, s, mode=self.asked, memory=self.memory, race=self.race)
+            if graph is not None and graph.replaced:
+                back = reverse(self._run, graph, x, s, self.memory, "autograd")
+                self.choice = Choice("reverse", back, f"{graph.replaced}, which torch.func does not bear")
+            else:
+                self.choice = choose(self._run, graph, x, s, mode=self.asked, memory=self.memory, race=self.race)
             self.way = self.choice.way
         self._check(x)
-
-    def _capture(self, x: Tensor) -> Graph | None:
-        """f's run at x; None, with a remark, where it cannot be followed."""
-        try:
-            graph = call(lambda point: capture(self.f, point, track=True), x)
-        except ModelError:
-            as_output(self._run(x), self.f)  # where f returns no tensor, it says so better
-            raise
-        except (RuntimeError, NotImplementedError, TypeError) as error:
-            if "allocate" in str(error):
-                raise ModelError(f"{name_of(self.f)} does not fit into memory at {tuple(x.shape)}: {error}") from error
-            self._run(x)  # an error of f itself comes through here
-            self.remarks.append(f"the run could not be captured ({error}), so torch's own ways are used")
-            return None
-        if graph.random:
-            places = "; ".join(note.text for note in graph.notes if note.kind == "random")
-            raise ModelError(
-                f"{name_of(self.f)} is random, so each call has another Jacobian: {places}; call .eval() on the model, "
-                "or draw the noise outside"
-            )
-        for note in graph.notes:
-            if note.kind in ("cut", "escape", "opaque"):
-                self.remarks.append(note.text)
-            elif note.kind == "input written":
-                text = f"{note.text}; its Jacobian is taken at a copy. Begin with x = x.clone()"
-                self.remarks.append(text)
-                warn(text)
-        return graph
 
     def _value(self, x: Tensor) -> Tensor:
         """f(x), as the capture has found it."""
@@ -397,9 +375,3 @@ def outside(x: Any) -> Any:
     if isinstance(x, tuple | list):
         return type(x)([outside(part) for part in x])
     return x.clone() if isinstance(x, Tensor) and x.is_inference() else x
-
-
-def _run(f: Callable[..., Any], still: Still, x: Tensor) -> Tensor:
-    """f at a copy of x, leaving its modules as they were."""
-    with still:
-        return call(f, x.clone())

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from torch import Tensor, nn
 
 from eitherway.graph.capture import modules_of
-from eitherway.graph.contents import contents_kept, moving_buffers
+from eitherway.graph.contents import alone, contents_kept, moving_buffers
 
 Key = tuple[tuple[bool, ...], tuple[int, ...]]
 
@@ -18,7 +18,7 @@ class Still:
     """The modules that a callable reaches: their modes, the identity of what they hold, and their buffers.
 
     Inside `with still:` modules in training mode move copies of their buffers (running statistics, counters);
-    afterwards their own are back, untouched.
+    afterwards their own are back, untouched. One thread at a time, where there are any.
     """
 
     def __init__(self, f: Callable[..., Any]):
@@ -34,24 +34,31 @@ class Still:
     @property
     def moves(self) -> bool:
         """Whether a call may move buffers: running statistics, counters."""
-        return any(part.training and part._buffers for part in self.modules)
+        return any(part.training and any(b is not None for b in part._buffers.values()) for part in self.modules)
 
     def __enter__(self) -> Still:
         kept = []
-        for part in self.modules:
-            if part.training:
-                for name, buffer in part._buffers.items():
-                    if buffer is not None:
-                        kept.append((part._buffers, name, buffer))
-                        part._buffers[name] = buffer.detach().clone()
+        if self.moves:
+            alone.acquire()
+            for part in self.modules:
+                if part.training:
+                    for name, buffer in part._buffers.items():
+                        if buffer is not None:
+                            kept.append((part._buffers, name, buffer))
+                            part._buffers[name] = buffer.detach().clone()
         self.kept.append(kept)
         return self
 
     def __exit__(self, *failure: object) -> None:
-        for buffers, name, buffer in self.kept.pop():
+        kept = self.kept.pop()
+        for buffers, name, buffer in kept:
             buffers[name] = buffer
+        if kept:
+            alone.release()
 
-    def contents(self) -> AbstractContextManager[Any]:
+    @contextmanager
+    def contents(self) -> Iterator[None]:
         """Inside, repetitions of a captured run may write into the buffers themselves; afterwards they hold what they
         held."""
-        return contents_kept(moving_buffers(self.modules))
+        with alone if self.moves else nullcontext(), contents_kept(moving_buffers(self.modules)):
+            yield

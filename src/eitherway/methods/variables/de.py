@@ -78,7 +78,7 @@ class DE(Method["DEState"]):
         archive: replaced parents that are remembered, per row of the population.
         memories: cells of the memory, H.
         control: how F and CR are chosen: about what has worked, or from the three sets of composite DE.
-        growth: the factor from one population to the next, up to 200 rows.
+        growth: the factor from one population to the next, 1 to 100, up to 200 rows; a larger one changes nothing.
         patience: turns without any gain after which it starts anew.
     """
 

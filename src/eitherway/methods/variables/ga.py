@@ -51,7 +51,7 @@ class GA(Method["GAState"]):
         population: rows, 4 or more; None: 8 + D / 2 (at most 50), measured best for 200 D evaluations of bbob.
         crossover: chance that a pair of parents is blended.
         crossover_eta, mutation_eta: the higher, the nearer children are to their parents.
-        growth: the factor from one population to the next, up to 200 rows.
+        growth: the factor from one population to the next, 1 to 100, up to 200 rows; a larger one changes nothing.
     """
 
     population: Annotated[int | None, Range(least=4)] = None

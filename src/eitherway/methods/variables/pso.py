@@ -59,7 +59,7 @@ class PSO(Method["PSOState"]):
         informed: how many others each particle tells of its best, K.
         inertia: w, Clerc's 1 / (2 ln 2).
         pull: c, Clerc's 1/2 + ln 2.
-        growth: the factor from one swarm to the next, up to 100 particles.
+        growth: the factor from one swarm to the next, 1 to 100, up to 100 particles; a larger one changes nothing.
     """
 
     swarm: Annotated[int | None, Range(least=2)] = None
