@@ -22,8 +22,9 @@ help:
 demo:
 	$(call with,rl) exec "$$python" -m eitherway ride $(ARGS)
 
+# Two processes, whole files each; `make test ARGS="-n 0"` takes one.
 test:
-	$(call with,test) exec "$$python" -m pytest -q $(ARGS)
+	$(call with,test) exec "$$python" -m pytest -q -n 2 --dist loadfile $(ARGS)
 
 test-all:
 	$(call with,test) exec "$$python" -m pytest -q -m "" $(ARGS)
