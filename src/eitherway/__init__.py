@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from eitherway import linear as linear
     from eitherway import methods as methods
     from eitherway import rl as rl
+    from eitherway import signal as signal
     from eitherway import testing as testing
     from eitherway.base.errors import CostError as CostError
     from eitherway.base.errors import EitherwayError as EitherwayError
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from eitherway.run.problem import seeded as seeded
     from eitherway.run.result import Result as Result
     from eitherway.run.search import Search as Search
+    from eitherway.signal.moments import calculate_gain as calculate_gain
     from eitherway.space.space import Space as Space
     from eitherway.space.variables import Array as Array
     from eitherway.space.variables import Choice as Choice
@@ -75,6 +77,8 @@ _WHERE = {
     "gradient_check": "eitherway.calculus.gradient_check",
     "is_linear": "eitherway.linear.affine",
     "fuse_linear": "eitherway.linear.fuse",
+    # networks
+    "calculate_gain": "eitherway.signal.moments",
     # what can go wrong
     "EitherwayError": "eitherway.base.errors",
     "SpaceError": "eitherway.base.errors",
@@ -85,7 +89,7 @@ _WHERE = {
     # randomness
     "Key": "eitherway.base.keys",
 }
-_SUBMODULES = ("methods", "functions", "calculus", "linear", "testing", "rl", "bicycle")
+_SUBMODULES = ("methods", "functions", "calculus", "linear", "signal", "testing", "rl", "bicycle")
 
 __all__ = [*_WHERE, *_SUBMODULES]  # pyright: ignore[reportUnsupportedDunderAll] - docs/names.md has the same list
 __getattr__, __dir__ = lazy(__name__, _WHERE, submodules=_SUBMODULES, known="docs/names.md lists the public names")

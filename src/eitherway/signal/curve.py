@@ -41,6 +41,7 @@ def plot_curve(found: Moments, axes: Axes | None = None) -> Axes:
             )
         axes.set_xlabel(f"u ~ N({found.at_mean:g}, {found.at_scale**2:g})")
         axes.set_title(
-            f"{found.name}: gain {found.gain:.4g}, chi {found.chi:.3g}, Q' {found.stability:.3g}, C0 {found.mean_share:.2g}"
+            f"{found.name}: gain {found.gain:.4g}, chi {found.chi:.3g}, Q' {found.stability:.3g}, "
+            f"C0 {found.mean_share:.2g}"
         )
     return axes

@@ -1,7 +1,8 @@
 """Expectations of an activation over a Gaussian pre-activation: composite Gauss-Legendre that finds the kinks itself.
 
 Gauss-Hermite nodes are wrong at kinks (1.7 % for hardtanh with 64 nodes). Panels of 20 Legendre nodes each settle or
-are halved, all that have not settled in one call, until the integrals stand: right at kinks and jumps wherever they lie.
+are halved, all that have not settled in one call, until the integrals stand: right at kinks and jumps wherever they
+lie.
 """
 
 from __future__ import annotations
