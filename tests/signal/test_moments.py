@@ -227,7 +227,7 @@ def test_names_are_torchs_and_functions_names():
         (lambda x: 0 * x + 1, "is constant"),
         (lambda x: 0 * x, "no signal passes it"),
         (lambda x: torch.exp(x * x), "grows without bound"),
-        (lambda x: 1 / x, "has a pole"),
+        (lambda x: 1 / x, "has a pole: its mean square over a Gaussian"),
         (torch.log, "a gain needs finite values everywhere"),
         (lambda x: F.dropout(x), "two calls on the same numbers differ"),
         (nn.Softmax(-1), "is not element-wise"),
