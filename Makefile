@@ -17,7 +17,7 @@ help:
 	@echo "make test-all  all tests, the slow ones too"
 	@echo "make lint      format, style, types, floors"
 	@echo "make format    put the format and the imports in order"
-	@echo "make bench     the rivals beside us, into benchmarks/results/ (an hour)"
+	@echo "make bench     the rivals beside us, into benchmarks/results/ (hours)"
 
 demo:
 	$(call with,rl) exec "$$python" -m eitherway ride $(ARGS)
@@ -47,4 +47,7 @@ bench:
 	"$$python" -m benchmarks.bicycle_speed --publish && \
 	"$$python" -m benchmarks.jacobian --publish && \
 	"$$python" -m benchmarks.sparse --publish && \
-	exec "$$python" -m benchmarks.fusing --compile --publish
+	"$$python" -m benchmarks.fusing --compile --publish && \
+	"$$python" -m benchmarks.starts --publish && \
+	"$$python" -m benchmarks.digits_depth --publish && \
+	exec "$$python" -m benchmarks.depth --depth 100 --depth 1000 --publish

@@ -173,7 +173,7 @@ TEXT = (
     "Plain chains of {width} units: Linear, activation, Linear, ..., Linear; depth counts the linear layers. fp32, "
     "inputs of rms 1, judged on {samples} inputs ({pairs} pairs) that no start has seen; LSUV and ours are shown "
     "{data} others. **Std error** is |rms of the output / rms of the input - 1|, the 90th percentile over the seeds; "
-    "the **gradient ratio** is its rms at the input / at the output, the geometric mean, the seed furthest from 1; "
+    "the **gradient ratio** is its rms at the input / at the output, the geometric mean and the seed furthest from 1; "
     "**cosine** is the mean over all pairs of outputs, without its sign, **spread** the largest rms of an output by "
     "the smallest, both of the worst seed. The marks: std error at most {std:.0%}, gradient ratio of every seed in "
     "[{low}, {high}], cosine at most {cosine}, spread below {spread:g}, and nothing of the model changed but the "
