@@ -180,7 +180,8 @@ def pair(half: Tensor, axis: int, blocks: int = 1) -> Tensor:
 def _can_pair(out: int, into: int, rows: bool, columns: bool) -> None:
     if (rows and out < 2) or (columns and into < 2):
         raise ModelError(
-            f"a layer of {into} inputs and {out} outputs cannot be mirrored: a side that is paired needs at least 2 units"
+            f"a layer of {into} inputs and {out} outputs cannot be mirrored: expected at least 2 units on a side "
+            "that is paired"
         )
 
 
