@@ -1,0 +1,166 @@
+"""What does not depend on the run's signal: parameters, buffers, and all that is computed from them alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from eitherway.graph import Graph, Op
+from eitherway.graph.chance import chance_kept
+from eitherway.graph.graph import substitute
+
+_LARGEST = 1 << 23
+"""Elements of a weight up to which a copied view of it is followed position by position."""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A value without signal."""
+
+    parameters: tuple[int, ...] = ()
+    """Values of the parameters behind it."""
+    random: bool = False
+    root: int = -1
+    """The parameter, buffer or computed value that it is a view of, or itself."""
+
+
+@dataclass(frozen=True)
+class View:
+    """Where the axes of a weight operand lie in the weight itself."""
+
+    axes: tuple[tuple[int, ...], ...]
+    """For each axis of the operand the axes of the weight that it runs over."""
+    part: tuple[slice, ...]
+    """The region it covers; () for the whole."""
+
+
+def evaluate(graph: Graph, value: int, given: Mapping[int, Tensor] | None = None) -> Tensor | None:
+    """A constant's content with today's parameters; None where it cannot be computed again (writes, chance).
+
+    Args:
+        given: values to take as they are given here.
+    """
+    env: dict[int, Tensor] = dict(given or {})
+    ops: set[int] = set()
+    wanted = [value]
+    while wanted:
+        i = wanted.pop()
+        found = graph.values[i]
+        if i in env:
+            continue
+        if found.producer is None:
+            if found.tensor is None:
+                return None
+            env[i] = found.tensor
+        elif found.producer not in ops:
+            op = graph.ops[found.producer]
+            if op.random or (op.mutates and op.functional is None):
+                return found.tensor
+            ops.add(op.index)
+            wanted += op.inputs
+    try:
+        with torch.no_grad(), chance_kept():
+            for index in sorted(ops):
+                op = graph.ops[index]
+                target = op.functional or op.target
+                answer = target(*substitute(list(op.args), env.__getitem__), **substitute(op.kwargs, env.__getitem__))
+                op.file(answer, env)
+    except (RuntimeError, TypeError, ValueError, KeyError, NotImplementedError):
+        return graph.values[value].tensor
+    return env[value].detach()
+
+
+def view(graph: Graph, root: int, operand: int) -> View | None:
+    """How an operand that is made of a weight by moves lies in it; None where it is no regular part of it."""
+    weight, here = graph.values[root], graph.values[operand]
+    rank = len(weight.shape)
+    if root == operand:
+        return View(tuple((axis,) for axis in range(rank)), ())
+    if weight.room is not None and weight.room == here.room:
+        return _lying(weight.shape, weight.stride, here.shape, here.stride, here.offset - weight.offset)
+    if weight.numel > _LARGEST or not weight.numel or not here.numel:
+        return None
+    places = torch.arange(weight.numel, dtype=torch.float64).reshape(weight.shape)
+    found = evaluate(graph, operand, {root: places})
+    if found is None or found.shape != here.shape or not found.is_floating_point():
+        return None
+    stride, origin = [], found.flatten()[0]
+    for axis, size in enumerate(found.shape):
+        stride.append(int(found.select(axis, 1).flatten()[0] - origin) if size > 1 else 0)
+    expected = origin + sum(
+        (
+            torch.arange(n, dtype=torch.float64).reshape([-1 if i == axis else 1 for i in range(found.dim())]) * step
+            for axis, (n, step) in enumerate(zip(found.shape, stride))
+        ),
+        torch.zeros([1] * found.dim(), dtype=torch.float64),
+    )
+    if not torch.equal(expected.expand(found.shape), found):
+        return None
+    return _lying(weight.shape, places.stride(), found.shape, tuple(stride), int(origin))
+
+
+def _lying(shape: torch.Size, strides: tuple[int, ...], sizes: torch.Size, steps: tuple[int, ...], offset: int):
+    """Axes and region of a strided view of a strided tensor."""
+    outward = sorted((a for a in range(len(shape)) if shape[a] > 1), key=lambda a: -strides[a])
+    start = dict.fromkeys(range(len(shape)), 0)
+    for a in outward:
+        start[a], offset = divmod(offset, strides[a])
+    if offset:
+        return None
+    reach, step = dict(start), dict.fromkeys(range(len(shape)), 0)
+    axes: list[tuple[int, ...]] = []
+    for n, s in zip(sizes, steps):
+        if n == 1 or s == 0:
+            axes.append(())
+            continue
+        inner = next((a for a in outward if strides[a] <= s and s % strides[a] == 0), None)
+        if inner is None:
+            return None
+        over, left, at = [inner], n, outward.index(inner)
+        by = s // strides[inner]
+        if by * (n - 1) < shape[inner]:
+            reach[inner] += by * (n - 1)
+            step[inner] = min(step[inner], by) if step[inner] else by
+        else:  # it runs over several axes of the weight, each whole
+            while left > 1 and at >= 0:
+                a = outward[at]
+                if left % shape[a] and left > shape[a]:
+                    return None
+                reach[a], step[a] = start[a] + min(left, shape[a]) - 1, 1
+                left, at = left // shape[a], at - 1
+                over.append(a)
+            if left > 1:
+                return None
+            over = sorted(set(over))
+        axes.append(tuple(over))
+    if any(reach[a] >= shape[a] for a in reach):
+        return None
+    taken = {a for over in axes for a in over}
+    single = [a for a in range(len(shape)) if a not in taken and shape[a] == 1]
+    for i, over in enumerate(axes):  # axes of size 1 have no stride to know them by: in order
+        if not over and sizes[i] == 1 and single:
+            axes[i] = (single.pop(0),)
+    part = tuple(slice(start[a], reach[a] + 1, step[a] if step[a] > 1 else None) for a in range(len(shape)))
+    whole = all(p.start == 0 and p.stop == n and p.step is None for p, n in zip(part, shape))
+    return View(tuple(axes), () if whole else part)
+
+
+def uniform(tensor: Tensor) -> float | None:
+    """The one number that it holds everywhere; None if it holds several."""
+    if tensor.numel() == 0 or tensor.is_complex():
+        return None
+    first = tensor.flatten()[0]
+    return float(first) if tensor.numel() == 1 or bool((tensor == first).all()) else None
+
+
+def wide_axes(shape: torch.Size) -> int:
+    """Axes along which something of this shape can differ."""
+    return sum(n != 1 for n in shape)
+
+
+def stochastic(op: Op) -> bool:
+    """Whether its answer is drawn."""
+    return op.random or op.name in ("rand", "randn", "randint", "bernoulli", "bernoulli_", "rand_like", "randn_like")

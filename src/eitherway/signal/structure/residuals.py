@@ -1,0 +1,192 @@
+"""Residual adds: one side of a sum was computed, through producers, from what the other side is."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from eitherway.signal.structure.atoms import Atom, Sum
+from eitherway.signal.structure.between import operations
+from eitherway.signal.structure.constants import Known
+from eitherway.signal.structure.flow import Flow
+from eitherway.signal.structure.names import PRODUCTS, plain
+from eitherway.signal.structure.parts import Producer, Residual
+
+
+def bits(number: int) -> list[int]:
+    """The places of the ones in a number, lowest first.
+
+    >>> bits(0b1101)
+    [0, 2, 3]
+    """
+    found = []
+    while number:
+        low = number & -number
+        found.append(low.bit_length() - 1)
+        number ^= low
+    return found
+
+
+def residuals(flow: Flow, producers: Sequence[Producer], names: Mapping[int, str]) -> list[Residual]:
+    """All residual adds of the run, in order.
+
+    Args:
+        names: of the parameters' values.
+    """
+    found: list[Residual] = []
+    stream_of: dict[int, int] = {}
+    for add in flow.sums:
+        made = _read(flow, add, producers, names)
+        if made is None:
+            continue
+        start = _earlier(flow, made.stream, stream_of)
+        stream_of[made.output] = len(found) if start is None else start
+        found.append(replace(made, stream_id=stream_of[made.output]))
+    depth = Counter(r.stream_id for r in found)
+    return [replace(r, depth=depth[r.stream_id]) for r in found]
+
+
+def _read(flow: Flow, add: Sum, producers: Sequence[Producer], names: Mapping[int, str]) -> Residual | None:
+    for stream, branch in ((add.one, add.other), (add.other, add.one)):
+        start = flow.single(stream)
+        state = flow.signal(branch)
+        if start is None or state is None:
+            continue
+        base = flow.base(start)
+        if state.reach >> base.index & 1 and state.made & ~start.made:
+            return _told(flow, add, stream, branch, base, (), producers, names)
+    for stream, branch in ((add.one, add.other), (add.other, add.one)):
+        found = _projected(flow, stream, branch, producers)
+        if found is not None:
+            start, projection = found
+            return _told(flow, add, stream, branch, start, projection, producers, names)
+    return None
+
+
+def _projected(
+    flow: Flow, stream: int, branch: int, producers: Sequence[Producer]
+) -> tuple[Atom, tuple[int, ...]] | None:
+    """The common source of a shortcut of one producer and of a branch of several, with something between them."""
+    atom = _before_norms(flow, stream)
+    if atom is None or atom.producer is None:
+        return None
+    projection = producers[atom.producer]
+    start = _before_norms(flow, projection.source, pooling=True)
+    state = flow.signal(branch)
+    if start is None or state is None or atom.kind != "producer" or not state.reach >> start.index & 1:
+        return None
+    new = [p for p in bits(state.made & ~start.made & ~atom.made) if producers[p].op > start.op]
+    inside = [p for p in new if _depends(flow, producers[p], start)]
+    if len(inside) < 2:
+        return None
+    last = flow.single(producers[inside[-1]].source)
+    plain_source = flow.signal(producers[inside[-1]].source)
+    if last is not None and last.kind == "producer" and plain_source is not None and plain_source.same:
+        return None  # two linear maps in a row beside a third: a low-rank correction, no branch
+    return start, (projection.index,)
+
+
+def _before_norms(flow: Flow, value: int, *, pooling: bool = False) -> Atom | None:
+    """The one source of a value, looking through norms (and pooling)."""
+    for _ in range(4):
+        atom = flow.single(value)
+        if atom is None:
+            return None
+        if atom.norm is not None and atom.base == atom.index:
+            value = flow.norms[atom.norm].source
+        elif pooling and atom.kind == "measured" and len(atom.parts) == 1 and atom.base == atom.index:
+            value = atom.parts[0]
+        else:
+            return atom
+    return None
+
+
+def _depends(flow: Flow, producer: Producer, start: Atom) -> bool:
+    return any(
+        state is not None and state.reach >> start.index & 1 for state in (flow.signal(i) for i in producer.sources)
+    )
+
+
+def _told(
+    flow: Flow,
+    add: Sum,
+    stream: int,
+    branch: int,
+    start: Atom,
+    projection: tuple[int, ...],
+    producers: Sequence[Producer],
+    names: Mapping[int, str],
+) -> Residual:
+    state, beside = flow.signal(branch), flow.signal(stream)
+    assert state is not None and beside is not None
+    new = bits(state.made & ~start.made & ~beside.made)
+    inside = tuple(p for p in new if _depends(flow, producers[p], start) or producers[p].op > start.op)
+    last, ending = _ending(flow, branch, start)
+    through = tuple(p for p in last if _depends(flow, producers[p], start))
+    norm = None
+    if ending is not None:
+        weight = flow.norms[ending].weight
+        norm = names.get(weight, "") if weight is not None else ""
+    return Residual(
+        add.op, stream, branch, inside, through or tuple(last), norm, _scale(flow, branch, names), 0, 0, projection,
+        add.output,
+    )  # fmt: skip
+
+
+def _ending(flow: Flow, branch: int, start: Atom) -> tuple[list[int], int | None]:
+    """The producers that end a branch, and the norm that ends it after them."""
+    found: list[int] = []
+    norm: int | None = None
+    first = flow.single(branch)
+    if first is not None and first.norm is not None:
+        norm = first.norm
+    wanted, seen = [branch], set()
+    while wanted:
+        state = flow.signal(wanted.pop())
+        for index in state.atoms if state is not None else ():
+            atom = flow.base(flow.atoms[index])
+            if atom.index in seen or atom.index == start.index:
+                continue
+            seen.add(atom.index)
+            if not atom.reach >> start.index & 1 and atom.producer is None:
+                continue
+            if atom.producer is not None:
+                found.append(atom.producer)
+            elif atom.norm is not None:
+                wanted.append(flow.norms[atom.norm].source)
+            elif atom.op >= 0:
+                made = flow.graph.ops[atom.op]
+                recurrent = [i for i, d in enumerate(flow.drafts) if d.op == atom.op] if atom.made else []
+                found += recurrent
+                wanted += [] if recurrent else made.inputs
+    return sorted(set(found)), norm
+
+
+def _scale(flow: Flow, branch: int, names: Mapping[int, str]) -> str | None:
+    """The parameter that multiplies a branch at its end."""
+    for index in reversed(operations(flow, branch)):
+        op = flow.graph.ops[index]
+        if plain(op) not in PRODUCTS:
+            continue
+        for i in op.inputs:
+            state = flow.states.get(i)
+            if type(state) is Known and state.parameters:
+                return names.get(state.parameters[0])
+    return None
+
+
+def _earlier(flow: Flow, stream: int, stream_of: Mapping[int, int]) -> int | None:
+    """The stream that a value goes on with: the last residual add behind norms and functions."""
+    value = stream
+    for _ in range(8):
+        atom = flow.single(value)
+        if atom is None:
+            return None
+        base = flow.base(atom)
+        if base.value in stream_of:
+            return stream_of[base.value]
+        if base.norm is None:
+            return None
+        value = flow.norms[base.norm].source
+    return None
