@@ -1,0 +1,229 @@
+"""The second run, on the new weights: each output's rms, a correction that must not make anything worse, gradients."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from math import nan
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from eitherway.base.keys import Key
+from eitherway.graph import Op
+from eitherway.signal.initialize.plan import Plan
+from eitherway.signal.initialize.stage import Stage, multiplied
+from eitherway.signal.initialize.start import mean_square
+from eitherway.signal.initialize.walk import Walk
+
+_CLOSE = 0.01  # nearer to its target than this an output is left alone
+_SPREAD = 1.05  # a spread this much larger is chance
+_COSINE = 0.02
+
+
+@dataclass
+class Certificate:
+    """What the example showed."""
+
+    measured: dict[int, float] = field(default_factory=dict)
+    """rms of outputs, by producer, as it is in the end."""
+    gradients: dict[int, float] = field(default_factory=dict)
+    factors: dict[int, float] = field(default_factory=dict)
+    """By producer: what the data pass multiplied its weight by."""
+    cosine: tuple[float, float] = (nan, nan)
+    spread: tuple[float, float] = (nan, nan)
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Geometry:
+    """How different samples stand to each other at the outputs."""
+
+    cosine: float
+    spread: float
+
+
+def certify(plan: Plan, stage: Stage, scalable: frozenset[int], samples: int) -> Certificate:
+    """Measures every output; multiplies weights of `scalable` producers by target / measured, once, if that is safe.
+
+    A data pass alone is a false certificate: each layer's rms can be right while one sample carries the whole batch, or
+    all samples point one way. So it is kept only if neither the spread of the samples nor their mean cosine gets worse.
+
+    Args:
+        samples: size of the batch axis; 0 where the example has none.
+    """
+    found = Certificate()
+    watched = _ends(plan, samples)
+    before, geometry = _measure(plan, stage, watched, samples)
+    found.measured = before
+    if geometry is None:
+        found.notes.append(
+            "the example has fewer than two samples, so spread and cosine are not available: measured, not rescaled"
+            if samples < 2
+            else "no output has an axis of samples, so spread and cosine are not available: measured, not rescaled"
+        )
+    else:
+        found.cosine, found.spread = (geometry.cosine,) * 2, (geometry.spread,) * 2
+        if any(_off(before.get(i, nan), plan.rms.get(i, 0.0)) for i in scalable):
+            _rescale(plan, stage, scalable, watched, samples, geometry, found)
+    found.gradients = _gradients(plan, stage)
+    broken = [i for i, rms in found.measured.items() if not math.isfinite(rms)]
+    if broken:
+        name = plan.structure.producers[broken[0]].name
+        found.notes.append(f"the output of {name} is not finite on the example")
+    return found
+
+
+def _rescale(
+    plan: Plan,
+    stage: Stage,
+    scalable: frozenset[int],
+    watched: list[int],
+    samples: int,
+    geometry: _Geometry,
+    found: Certificate,
+) -> None:
+    """Tries the factors in order of execution; keeps them if the samples stand to each other as well as before."""
+    factors: dict[int, float] = {}
+    scaled: dict[str, Tensor] = {}
+    after, then = _measure(plan, stage, watched, samples, scalable=scalable, factors=factors, scaled=scaled)
+    if not factors or then is None:
+        return
+    found.cosine, found.spread = (geometry.cosine, then.cosine), (geometry.spread, then.spread)
+    worse = []
+    if not then.spread <= _SPREAD * geometry.spread:
+        worse.append(f"the samples' spread would grow from {geometry.spread:.3g} to {then.spread:.3g}")
+    if not then.cosine <= geometry.cosine + _COSINE:
+        worse.append(f"their mean cosine would grow from {geometry.cosine:.3g} to {then.cosine:.3g}")
+    if worse:
+        found.cosine, found.spread = (geometry.cosine,) * 2, (geometry.spread,) * 2
+        found.notes.append(f"the data pass was undone: {' and '.join(worse)}")
+        return
+    stage.made.update(scaled)
+    found.measured, found.factors = after, factors
+
+
+def _measure(
+    plan: Plan,
+    stage: Stage,
+    watched: list[int],
+    samples: int,
+    *,
+    scalable: frozenset[int] = frozenset(),
+    factors: dict[int, float] | None = None,
+    scaled: dict[str, Tensor] | None = None,
+) -> tuple[dict[int, float], _Geometry | None]:
+    """rms of every output, and how the samples stand at the watched ones; scales on the way where that is asked for."""
+    by_end: dict[int, list[int]] = {}
+    graph = plan.structure.graph
+    for producer in plan.structure.producers:
+        made = graph.values[producer.output].producer
+        by_end.setdefault(producer.op if made is None else made, []).append(producer.index)
+    measured: dict[int, float] = {}
+
+    def after(op: Op, walk: Walk) -> None:
+        for index in by_end[op.index]:
+            producer = plan.structure.producers[index]
+            rms = math.sqrt(mean_square(walk.env[producer.output]))
+            target = plan.rms.get(index, 0.0)
+            if index in scalable and factors is not None and scaled is not None and _off(rms, target):
+                made = multiplied(stage.made[producer.name], target / rms)
+                factors[index] = target / rms
+                scaled[producer.name] = made
+                _again(walk, graph.ops[producer.op], op, producer.name, made)
+                rms = math.sqrt(mean_square(walk.env[producer.output]))
+            measured[index] = rms
+
+    held = frozenset(watched) | frozenset(plan.structure.producers[i].source for i in scalable)
+    with torch.no_grad():
+        walk = Walk(graph, stage.made, held)
+        walk.run(after=after, only=frozenset(by_end))
+        ends = [walk.env[i] for i in watched]
+    return measured, _geometry(ends, samples)
+
+
+def _again(walk: Walk, first: Op, last: Op, name: str, tensor: Tensor) -> None:
+    """Runs a weighted sum and its bias again with another weight, when the walk stands behind them."""
+    walk.replace(name, tensor, first.index)
+    stale = set(first.outputs)
+    walk.do(first)
+    for op in walk.graph.ops[first.index + 1 : last.index + 1]:
+        if stale.intersection(op.inputs):
+            walk.do(op)
+            stale.update(op.outputs)
+
+
+def _off(rms: float, target: float) -> bool:
+    return target > 0 and rms > 0 and math.isfinite(rms) and abs(target / rms - 1) > _CLOSE
+
+
+def _ends(plan: Plan, samples: int) -> list[int]:
+    """Values at which samples are compared: what the last weights put out, or else the model itself."""
+    graph = plan.structure.graph
+    heads = [plan.structure.producers[i].output for i in plan.structure.heads if plan.rms.get(i, 0.0) > 0]
+    for candidates in (heads, list(graph.outputs)):
+        found = [
+            i
+            for i in candidates
+            if samples > 1
+            and len(graph.values[i].shape) > 1
+            and graph.values[i].shape[0] == samples
+            and graph.values[i].dtype.is_floating_point
+            and graph.values[i].depends
+        ]
+        if found:
+            return list(dict.fromkeys(found))
+    return []
+
+
+def _geometry(ends: list[Tensor], samples: int) -> _Geometry | None:
+    """Mean cosine of different samples, and largest over smallest rms; None where there are not two samples."""
+    if samples < 2 or not ends:
+        return None
+    cosines, spreads = [], []
+    for end in ends:
+        rows = end.detach().double().reshape(samples, -1)
+        norms = torch.linalg.vector_norm(rows, dim=1)
+        if not bool(torch.isfinite(norms).all()) or not bool((norms > 0).any()):
+            continue
+        unit = rows / norms.clamp(min=1e-300)[:, None]
+        total = float(unit.sum(0).square().sum())
+        cosines.append((total - samples) / (samples * (samples - 1)))
+        spreads.append(float(norms.max() / norms.min().clamp(min=1e-300)))
+    return _Geometry(max(cosines), max(spreads)) if cosines else None
+
+
+def _gradients(plan: Plan, stage: Stage) -> dict[int, float]:
+    """rms of the gradient at every output, from a random cotangent of rms 1 at the model's outputs."""
+    graph = plan.structure.graph
+    outputs = {producer.index: producer.output for producer in plan.structure.producers}
+    leaves = {
+        name: stage.made.get(name, p.detach()).detach().requires_grad_()
+        for name, p in stage.live.items()
+        if p.is_floating_point()
+    }
+    with torch.enable_grad():
+        walk = Walk(graph, leaves, frozenset(outputs.values()))
+        for name, leaf in leaves.items():
+            if name in walk.at:
+                walk.env[walk.at[name]] = leaf
+        try:
+            walk.run()
+            ends = [walk.env[i] for i in graph.outputs if _smooth(walk.env[i])]
+            if not ends:
+                return {}
+            generator = Key(0).child("initialize").torch("cotangent")
+            total: Any = sum(
+                (end.double() * torch.randn(end.shape, generator=generator, dtype=torch.float64).to(end.device)).sum()
+                for end in dict.fromkeys(ends)
+            )
+            seen = {i: walk.env[value] for i, value in outputs.items() if _smooth(walk.env[value])}
+            slopes = torch.autograd.grad(total, list(seen.values()), allow_unused=True)
+        except RuntimeError:  # an operation without a derivative, or one that writes where autograd forbids it
+            return {}
+    return {i: math.sqrt(mean_square(slope)) for i, slope in zip(seen, slopes) if slope is not None}
+
+
+def _smooth(tensor: Any) -> bool:
+    return isinstance(tensor, Tensor) and tensor.is_floating_point() and tensor.requires_grad

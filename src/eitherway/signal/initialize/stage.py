@@ -1,0 +1,74 @@
+"""New contents beside the old: nothing is written into the model before all of it is known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch import Generator, Tensor, nn
+
+from eitherway.base.keys import Key
+
+
+class Stage:
+    """What parameters will hold, by name.
+
+    Args:
+        model: whose parameters are to be started.
+        seed: draws of a parameter depend on the seed, its name and the purpose alone, not on what else is drawn.
+    """
+
+    def __init__(self, model: nn.Module, seed: int):
+        self.live: dict[str, nn.Parameter] = dict(model.named_parameters())
+        self.made: dict[str, Tensor] = {}
+        self.key = Key(seed).child("initialize")
+
+    def generator(self, name: str, purpose: str = "draw") -> Generator:
+        """A fresh generator for one purpose of one parameter."""
+        return self.key.child(name).torch(purpose)
+
+    def tensor(self, name: str) -> Tensor:
+        """What the parameter will hold; before anything is put there a copy of what it holds."""
+        if name not in self.made:
+            self.made[name] = self.live[name].detach().clone()
+        return self.made[name]
+
+    def put(self, name: str, content: Tensor, part: tuple[slice, ...] = ()) -> None:
+        """Puts content into a parameter's place, or a part of it, rounded once; what overflows is held at the limit."""
+        held = self.tensor(name)
+        limit = torch.finfo(held.dtype).max
+        region = held[part] if part else held
+        region.copy_(content.clamp(-limit, limit))
+
+    def fill(self, name: str, value: float) -> None:
+        self.made[name] = torch.full_like(self.live[name].detach(), value)
+
+    def restored(self, name: str) -> None:
+        """Forgets what was put in a parameter's place."""
+        self.made.pop(name, None)
+
+    def commit(self) -> None:
+        """Writes all of it into the parameters: the same objects, the same memory."""
+        with torch.no_grad():
+            for name, content in self.made.items():
+                self.live[name].copy_(content)
+
+    @contextmanager
+    def scaled(self, factors: Mapping[str, float]) -> Iterator[None]:
+        """Inside, some contents are multiplied; afterwards they are what they were."""
+        before = {name: self.made[name] for name in factors}
+        for name, factor in factors.items():
+            self.made[name] = multiplied(before[name], factor)
+        try:
+            yield
+        finally:
+            self.made.update(before)
+
+
+def multiplied(tensor: Tensor, factor: float) -> Tensor:
+    """A product rounded once, whatever the dtype."""
+    return (tensor.double() * factor).to(tensor.dtype)
+
+
+Maker = Callable[[Stage], None]
