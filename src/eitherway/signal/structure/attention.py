@@ -177,13 +177,27 @@ def _leaves(flow: Flow, output: int) -> tuple[list[int], bool]:
         moving = []
         for user in graph.users[value]:
             op = graph.ops[user]
-            if op.inputs[0] == value and flow.moves(op) and plain(op) != "index":
+            if _carried(flow, op, value):
                 moving += op.outputs
                 cut |= op.index in flow.splits
             elif value not in found:
                 found.append(value)
         wanted += moving
     return found, cut
+
+
+def _carried(flow: Flow, op: Op, value: int) -> bool:
+    """Whether an operation only moves a value, or adds another of its shape to it, as recurrent cells do."""
+    if (
+        plain(op) == "add"
+        and len(op.outputs) == 1
+        and op.outputs[0] in flow.stops
+        and not any(map(flow.known, op.inputs))
+    ):
+        both = [flow.signal(i) for i in op.inputs]
+        atoms = [flow.atoms[s.atoms[0]].kind for s in both if s is not None and s.same]
+        return atoms == ["producer", "producer"]
+    return op.inputs[0] == value and flow.moves(op) and plain(op) != "index"
 
 
 def _role(flow: Flow, leaf: int, marks: dict[int, set[str]]) -> str:
@@ -199,8 +213,9 @@ def _rows(flow: Flow, producer: Producer, leaf: int, count: int) -> list[int] | 
         maker = graph.values[value].producer
         if maker is None:
             return None
-        ops.append((graph.ops[maker], value))
-        value = graph.ops[maker].inputs[0]
+        op = graph.ops[maker]
+        ops.append((op, value))
+        value = next((i for i in op.inputs if _behind(flow, i, producer)), op.inputs[0])
     shape = graph.values[producer.output].shape
     axis = flow.drafts[producer.index].reading.channels % max(1, len(shape))
     if shape[axis] != count:
@@ -215,6 +230,11 @@ def _rows(flow: Flow, producer: Producer, leaf: int, count: int) -> list[int] | 
         if places.stride(a) == 0:
             places = places.narrow(a, 0, min(1, places.shape[a]))
     return torch.unique(places).tolist()
+
+
+def _behind(flow: Flow, value: int, producer: Producer) -> bool:
+    state = flow.signal(value)
+    return state is not None and bool(state.made >> producer.index & 1)
 
 
 _STILL = {

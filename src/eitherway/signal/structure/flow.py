@@ -31,7 +31,7 @@ from eitherway.signal.structure.names import (
 )
 from eitherway.signal.structure.parts import SourceKind
 from eitherway.signal.structure.weighted import Reading, read
-from eitherway.signal.structure.weightlike import weightlike
+from eitherway.signal.structure.weightlike import tables, weightlike
 
 _MANY = 6
 """Sources of one element-wise function; beyond it is measured."""
@@ -65,10 +65,14 @@ class Flow:
     def along(cls, graph: Graph) -> Flow:
         flow = cls(graph)
         flow._weightlike = weightlike(graph)
+        learned = tables(graph, flow._weightlike)
         for value in graph.values:
             if value.producer is None:
                 if value.kind == "input":
                     flow._start(value.index, "input", value.name, -1)
+                elif value.index in learned:
+                    flow._start(value.index, "measured", "a table", -1)
+                    flow.uses[value.index].append(("table", graph.users[value.index][0]))
                 else:
                     own = (value.index,) if value.kind == "parameter" else ()
                     flow.states[value.index] = Known(own, root=value.index)

@@ -10,8 +10,10 @@ from eitherway.signal.structure.atoms import Atom, Sum
 from eitherway.signal.structure.between import operations
 from eitherway.signal.structure.constants import Known
 from eitherway.signal.structure.flow import Flow
-from eitherway.signal.structure.names import PRODUCTS, plain
+from eitherway.signal.structure.names import CELLS, PRODUCTS, RECURRENT, plain
 from eitherway.signal.structure.parts import Producer, Residual
+
+_KERNELS = {*CELLS, *RECURRENT}
 
 
 def bits(number: int) -> list[int]:
@@ -135,32 +137,59 @@ def _told(
 
 
 def _ending(flow: Flow, branch: int, start: Atom) -> tuple[list[int], int | None]:
-    """The producers that end a branch, and the norm that ends it after them."""
+    """The producers that end a branch, and the norm that ends it after them.
+
+    Of the factors of a product one is followed: a gate beside the branch (squeeze-and-excitation, a modulation) is no
+    end of it.
+    """
     found: list[int] = []
-    norm: int | None = None
     first = flow.single(branch)
-    if first is not None and first.norm is not None:
-        norm = first.norm
+    norm = first.norm if first is not None else None
     wanted, seen = [branch], set()
     while wanted:
-        state = flow.signal(wanted.pop())
-        for index in state.atoms if state is not None else ():
-            atom = flow.base(flow.atoms[index])
-            if atom.index in seen or atom.index == start.index:
-                continue
-            seen.add(atom.index)
-            if not atom.reach >> start.index & 1 and atom.producer is None:
-                continue
-            if atom.producer is not None:
-                found.append(atom.producer)
-            elif atom.norm is not None:
-                wanted.append(flow.norms[atom.norm].source)
-            elif atom.op >= 0:
-                made = flow.graph.ops[atom.op]
-                recurrent = [i for i, d in enumerate(flow.drafts) if d.op == atom.op] if atom.made else []
-                found += recurrent
-                wanted += [] if recurrent else made.inputs
+        value = wanted.pop()
+        if value in seen:
+            continue
+        seen.add(value)
+        state = flow.signal(value)
+        if state is None or not state.reach >> start.index & 1:
+            continue
+        atoms = flow.stops.get(value)
+        if atoms is None:
+            wanted += _followed(flow, value, start)
+            continue
+        atom = flow.base(flow.atoms[atoms[0]])
+        if atom.index == start.index:
+            continue
+        if atom.producer is not None:
+            found.append(atom.producer)
+        elif atom.norm is not None:
+            wanted.append(flow.norms[atom.norm].source)
+        elif atom.op >= 0:
+            inside = [i for i, d in enumerate(flow.drafts) if d.op == atom.op] if atom.text in _KERNELS else []
+            found += inside
+            wanted += [] if inside else flow.graph.ops[atom.op].inputs
     return sorted(set(found)), norm
+
+
+def _followed(flow: Flow, value: int, start: Atom) -> tuple[int, ...]:
+    """What an element-wise operation reads; of a product the factor that depends on the stream and bends least."""
+    producer = flow.graph.values[value].producer
+    if producer is None:
+        return ()
+    op = flow.graph.ops[producer]
+    signals = [i for i in dict.fromkeys(op.inputs) if flow.signal(i) is not None]
+    if plain(op) not in PRODUCTS or len(signals) < 2:
+        return tuple(signals)
+
+    def bends(i: int) -> tuple[bool, int]:
+        state = flow.signal(i)
+        assert state is not None
+        acting = [o for o in operations(flow, i) if not flow.moves(flow.graph.ops[o])]
+        others = [o for o in acting if plain(flow.graph.ops[o]) not in PRODUCTS]
+        return not state.reach >> start.index & 1, len(others)
+
+    return (min(signals, key=bends),)
 
 
 def _scale(flow: Flow, branch: int, names: Mapping[int, str]) -> str | None:

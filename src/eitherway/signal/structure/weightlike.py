@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from eitherway.graph import Graph
-from eitherway.signal.structure.names import PRODUCTS_OF_MATRICES, SHAPE_ONLY, WEIGHT_SLOTS, plain
+from eitherway.signal.structure.names import MOVES, PRODUCTS_OF_MATRICES, SHAPE_ONLY, WEIGHT_SLOTS, plain
 
 
 def weightlike(graph: Graph) -> set[int]:
@@ -41,3 +41,25 @@ def _spread(graph: Graph, live: set[int]) -> None:
     for op in graph.ops:
         if plain(op) not in SHAPE_ONLY and any(i in live for i in op.inputs):
             live.update(op.outputs)
+
+
+def tables(graph: Graph, weights: set[int]) -> set[int]:
+    """Parameters that a layer reads as its data, through moves alone: learned queries, latents.
+
+    Args:
+        weights: of `weightlike`.
+    """
+    found = set()
+    for op in graph.ops:
+        name = plain(op)
+        if not op.inputs or (op.outputs[:1] and op.outputs[0] in weights):
+            continue
+        if (name in WEIGHT_SLOTS and not name.startswith("embedding")) or name == "linear":
+            value = op.inputs[0]
+            maker = graph.values[value].producer
+            while maker is not None and plain(graph.ops[maker]) in MOVES:
+                value = graph.ops[maker].inputs[0]
+                maker = graph.values[value].producer
+            if graph.values[value].kind == "parameter" and value not in weights:
+                found.add(value)
+    return found
