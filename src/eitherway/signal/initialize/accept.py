@@ -33,7 +33,7 @@ def must_be_model(model: Any) -> None:
         raise ModelError(f"{name_of(model)} is TorchScript, {UNSEEN}")
     if not isinstance(model, nn.Module):
         raise ModelError(
-            f"initialize_ got {model!r:.60}, a {type(model).__name__}; expected an nn.Module, whose parameters it starts"
+            f"initialize_ got {model!r:.60}, a {type(model).__name__}; expected an nn.Module with parameters"
         )
     for name, part in model.named_modules():
         place = name or name_of(part)
@@ -51,7 +51,7 @@ def must_be_model(model: Any) -> None:
     _must_be_apart(parameters)
 
 
-def _must_be_writable(parameters: dict[str, Tensor]) -> None:
+def _must_be_writable(parameters: Mapping[str, Tensor]) -> None:
     lazy = [name for name, p in parameters.items() if is_lazy(p)]
     if lazy:
         raise ModelError(
@@ -84,7 +84,7 @@ def _must_be_writable(parameters: dict[str, Tensor]) -> None:
         )
 
 
-def _must_be_apart(parameters: dict[str, Tensor]) -> None:
+def _must_be_apart(parameters: Mapping[str, Tensor]) -> None:
     """Each parameter stands in memory of its own, where nobody else looks."""
     spans: dict[int, list[tuple[int, int, str]]] = {}
     for name, p in parameters.items():
@@ -99,8 +99,8 @@ def _must_be_apart(parameters: dict[str, Tensor]) -> None:
                 "nn.Parameter(p.detach().clone())"
             )
         if p.numel():
-            first = p.storage_offset() * p.element_size()
-            last = first + (1 + sum((n - 1) * s for n, s in zip(p.shape, p.stride()))) * p.element_size()
+            first = int(p.storage_offset()) * p.element_size()
+            last = first + (1 + sum((n - 1) * int(s) for n, s in zip(p.shape, p.stride()))) * p.element_size()
             spans.setdefault(p.untyped_storage().data_ptr(), []).append((first, last, name))
     for found in spans.values():
         found.sort()
@@ -172,7 +172,7 @@ def arguments(example: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
         if (tensor.is_floating_point() or tensor.is_complex()) and not bool(torch.isfinite(tensor).all()):
             wrong = int((~torch.isfinite(tensor)).sum())
             raise ModelError(
-                f"the example of shape {shape} holds {wrong} NaN or inf; expected finite numbers: drop these samples, or "
+                f"the example of shape {shape} holds {wrong} NaN or inf; expected finite numbers: drop them, or "
                 "torch.nan_to_num(x)"
             )
     return args, kwargs

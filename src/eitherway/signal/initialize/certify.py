@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import nan
 from typing import Any
@@ -17,7 +18,8 @@ from eitherway.signal.initialize.stage import Stage, multiplied
 from eitherway.signal.initialize.start import mean_square
 from eitherway.signal.initialize.walk import Walk
 
-_CLOSE = 0.01  # nearer to its target than this an output is left alone
+CLOSE = 0.01  # nearer to its target than this an output is left alone
+CHANCE = 0.05  # at the end of a chain, whose start is exact: what a few samples differ by is chance
 _SPREAD = 1.05  # a spread this much larger is chance
 _COSINE = 0.02
 
@@ -44,13 +46,14 @@ class _Geometry:
     spread: float
 
 
-def certify(plan: Plan, stage: Stage, scalable: frozenset[int], samples: int) -> Certificate:
+def certify(plan: Plan, stage: Stage, scalable: Mapping[int, float], samples: int) -> Certificate:
     """Measures every output; multiplies weights of `scalable` producers by target / measured, once, if that is safe.
 
     A data pass alone is a false certificate: each layer's rms can be right while one sample carries the whole batch, or
     all samples point one way. So it is kept only if neither the spread of the samples nor their mean cosine gets worse.
 
     Args:
+        scalable: producers whose weights may be multiplied, with the relative error from which on they are.
         samples: size of the batch axis; 0 where the example has none.
     """
     found = Certificate()
@@ -64,8 +67,8 @@ def certify(plan: Plan, stage: Stage, scalable: frozenset[int], samples: int) ->
             else "no output has an axis of samples, so spread and cosine are not available: measured, not rescaled"
         )
     else:
-        found.cosine, found.spread = (geometry.cosine,) * 2, (geometry.spread,) * 2
-        if any(_off(before.get(i, nan), plan.rms.get(i, 0.0)) for i in scalable):
+        found.cosine, found.spread = (geometry.cosine, geometry.cosine), (geometry.spread, geometry.spread)
+        if any(_off(before.get(i, nan), plan.rms.get(i, 0.0), least) for i, least in scalable.items()):
             _rescale(plan, stage, scalable, watched, samples, geometry, found)
     found.gradients = _gradients(plan, stage)
     broken = [i for i, rms in found.measured.items() if not math.isfinite(rms)]
@@ -78,7 +81,7 @@ def certify(plan: Plan, stage: Stage, scalable: frozenset[int], samples: int) ->
 def _rescale(
     plan: Plan,
     stage: Stage,
-    scalable: frozenset[int],
+    scalable: Mapping[int, float],
     watched: list[int],
     samples: int,
     geometry: _Geometry,
@@ -97,7 +100,7 @@ def _rescale(
     if not then.cosine <= geometry.cosine + _COSINE:
         worse.append(f"their mean cosine would grow from {geometry.cosine:.3g} to {then.cosine:.3g}")
     if worse:
-        found.cosine, found.spread = (geometry.cosine,) * 2, (geometry.spread,) * 2
+        found.cosine, found.spread = (geometry.cosine, geometry.cosine), (geometry.spread, geometry.spread)
         found.notes.append(f"the data pass was undone: {' and '.join(worse)}")
         return
     stage.made.update(scaled)
@@ -110,7 +113,7 @@ def _measure(
     watched: list[int],
     samples: int,
     *,
-    scalable: frozenset[int] = frozenset(),
+    scalable: Mapping[int, float] | None = None,
     factors: dict[int, float] | None = None,
     scaled: dict[str, Tensor] | None = None,
 ) -> tuple[dict[int, float], _Geometry | None]:
@@ -121,13 +124,14 @@ def _measure(
         made = graph.values[producer.output].producer
         by_end.setdefault(producer.op if made is None else made, []).append(producer.index)
     measured: dict[int, float] = {}
+    allowed = scalable or {}
 
     def after(op: Op, walk: Walk) -> None:
         for index in by_end[op.index]:
             producer = plan.structure.producers[index]
             rms = math.sqrt(mean_square(walk.env[producer.output]))
             target = plan.rms.get(index, 0.0)
-            if index in scalable and factors is not None and scaled is not None and _off(rms, target):
+            if factors is not None and scaled is not None and index in allowed and _off(rms, target, allowed[index]):
                 made = multiplied(stage.made[producer.name], target / rms)
                 factors[index] = target / rms
                 scaled[producer.name] = made
@@ -135,7 +139,7 @@ def _measure(
                 rms = math.sqrt(mean_square(walk.env[producer.output]))
             measured[index] = rms
 
-    held = frozenset(watched) | frozenset(plan.structure.producers[i].source for i in scalable)
+    held = frozenset(watched) | frozenset(plan.structure.producers[i].source for i in allowed)
     with torch.no_grad():
         walk = Walk(graph, stage.made, held)
         walk.run(after=after, only=frozenset(by_end))
@@ -154,8 +158,8 @@ def _again(walk: Walk, first: Op, last: Op, name: str, tensor: Tensor) -> None:
             stale.update(op.outputs)
 
 
-def _off(rms: float, target: float) -> bool:
-    return target > 0 and rms > 0 and math.isfinite(rms) and abs(target / rms - 1) > _CLOSE
+def _off(rms: float, target: float, least: float) -> bool:
+    return target > 0 and rms > 0 and math.isfinite(rms) and abs(target / rms - 1) > least
 
 
 def _ends(plan: Plan, samples: int) -> list[int]:

@@ -308,9 +308,7 @@ def _can_pair(places: list[Place], functions: list[Path | None]) -> bool:
     return True
 
 
-def _transposed_affine(
-    matrix: Tensor, left: Shape | None, right: Shape | None, place: Place
-) -> tuple[Tensor, Tensor]:
+def _transposed_affine(matrix: Tensor, left: Shape | None, right: Shape | None, place: Place) -> tuple[Tensor, Tensor]:
     """`affine` for a kernel (in, out / groups, *taps): its outputs lie on the second axis, group by group."""
     groups = place.arguments["groups"]
     rows = matrix.unflatten(0, (groups, -1)).transpose(1, 2).flatten(0, 1)  # (out, in / groups, *taps)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-
 from collections.abc import Iterable, Mapping
-
 from math import nan
 from typing import Any, Literal
 
@@ -13,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from eitherway.signal.initialize.accept import arguments, must_be_model, startable
-from eitherway.signal.initialize.certify import Certificate, certify
+from eitherway.signal.initialize.certify import CHANCE, CLOSE, Certificate, certify
 from eitherway.signal.initialize.chains import Chained, chained, outside
 from eitherway.signal.initialize.patterns import chosen, must_be_residual, names_of, schemes
 from eitherway.signal.initialize.plan import Plan, make_plan
@@ -130,7 +128,7 @@ def _started(model: nn.Module, plan: Plan, stage: Stage, chains: dict[int, Chain
 def _certified(plan: Plan, stage: Stage, chains: dict[int, Chained], samples: int) -> Certificate:
     """Measures, and rescales what may be: single uses of whole weights, and of a chain its last."""
     uses = [use.producer.name for use in plan.uses.values()]
-    scalable = set()
+    scalable: dict[int, float] = {}
     for index, use in plan.uses.items():
         producer = use.producer
         alone = uses.count(producer.name) == 1 and producer.name not in plan.structure.tied and not producer.part
@@ -138,8 +136,8 @@ def _certified(plan: Plan, stage: Stage, chains: dict[int, Chained], samples: in
         chain = chains.get(index)
         ends = chain is None or (chain.at[index] == len(chain.places) - 1 and chain.scheme == "mirror")
         if use.rescale and alone and zero_bias and ends and use.target > 0:
-            scalable.add(index)
-    return certify(plan, stage, frozenset(scalable), samples)
+            scalable[index] = CLOSE if chain is None else CHANCE
+    return certify(plan, stage, scalable, samples)
 
 
 def _astray(plan: Plan, chains: dict[int, Chained], certificate: Certificate) -> list[Chained]:
@@ -211,7 +209,7 @@ def _samples(args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
     """Size of the axis of samples: the first of the first tensor."""
     tensors = [t for t in pytree.tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
     first = next((t for t in tensors if t.dim() > 1), tensors[0])
-    return int(first.shape[0]) if first.dim() > 1 or not first.is_floating_point() and first.dim() else 0
+    return int(first.shape[0]) if first.dim() > 1 or (first.dim() and not first.is_floating_point()) else 0
 
 
 def _doubts(plan: Plan, starter: Starter) -> list[str]:
@@ -241,12 +239,10 @@ def _stale(model: nn.Module, meant: frozenset[str], overwrite: bool) -> list[str
 
 
 def _lr_scales(model: nn.Module, chains: dict[int, Chained]) -> dict[str, float]:
-    found = {name: 1.0 for name in names_of(model)}
+    found = dict.fromkeys(names_of(model), 1.0)
     for index, chain in chains.items():
         producer = chain.places[chain.at[index]].producer
         for name in (producer.name, producer.bias):
             if name in found and chain.scheme in ("shaped", "window"):
                 found[name] = chain.alpha
     return found
-
-

@@ -30,12 +30,16 @@ def content(region: Tensor, producer: Producer, law: str, std: float, generator:
 def _orthogonal(region: Tensor, producer: Producer, std: float, generator: Generator) -> Tensor:
     shape = tuple(region.shape)
     if producer.kind == "conv_transpose":
-        maps = region.new_empty(shape, dtype=torch.float64, device="cpu").reshape(producer.groups, -1, math.prod(shape[1:]))
+        maps = region.new_empty(shape, dtype=torch.float64, device="cpu").reshape(
+            producer.groups, -1, math.prod(shape[1:])
+        )
         for one in maps:
             one.copy_(_matrix(one.shape[1], one.shape[0], std, generator).T)
         return maps.reshape(shape)
     if producer.kind == "conv":
-        maps = region.new_empty(shape, dtype=torch.float64, device="cpu").reshape(producer.groups, -1, math.prod(shape[1:]))
+        maps = region.new_empty(shape, dtype=torch.float64, device="cpu").reshape(
+            producer.groups, -1, math.prod(shape[1:])
+        )
         for one in maps:
             one.copy_(_matrix(one.shape[0], one.shape[1], std, generator))
         return maps.reshape(shape)

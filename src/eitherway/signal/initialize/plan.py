@@ -15,6 +15,7 @@ from eitherway.base.errors import ModelError
 from eitherway.signal.initialize.targets import Targets, targets
 from eitherway.signal.initialize.theory import Theory
 from eitherway.signal.moments import Moments
+from eitherway.signal.schemes import plain
 from eitherway.signal.structure import Path, Producer, Structure
 
 PLAIN = ("kaiming", "lecun", "xavier", "orthogonal", "edge")
@@ -116,9 +117,7 @@ def make_plan(
     if not drawn and not any(asked[name] == "torch" for name in writable):
         reasons = Counter(plan.kept.values()).most_common(1)
         text = f": {reasons[0][0]}" if reasons else ""
-        raise ModelError(
-            f"no weight is left to draw{text}; give an example that reaches the weights, or wider `only`, or unfreeze some"
-        )
+        raise ModelError(f"no weight is left to draw{text}; give an example that reaches the weights, or a wider only=")
     return plan
 
 
@@ -218,7 +217,7 @@ def _plain(use: Use, scheme: str, plan: Plan, path: Path | None) -> None:
     """
     producer = use.producer
     known = plan.moments(path) or plan.moments(plan.next.get(producer.index))
-    gain, fan = 1.0, producer.fan_in
+    gain = 1.0
     use.scheme = scheme
     if scheme == "kaiming":
         gain = known.gain if known else 1.0
@@ -226,7 +225,6 @@ def _plain(use: Use, scheme: str, plan: Plan, path: Path | None) -> None:
     elif scheme == "lecun":
         text = "LeCun et al. 1998: 1 / sqrt(fan_in)"
     elif scheme == "xavier":
-        fan = (producer.fan_in + producer.fan_out) / 2
         text, use.law = "Glorot and Bengio 2010: sqrt(2 / (fan_in + fan_out))", "uniform"
     elif scheme == "orthogonal":
         gain = known.gain if known else 1.0
@@ -242,7 +240,10 @@ def _plain(use: Use, scheme: str, plan: Plan, path: Path | None) -> None:
             plan.bias_stds[producer.bias] = math.sqrt(pair[1])
     share = use.target  # below 1 in residual branches
     use.gain = gain * share
-    use.std = gain * share / math.sqrt(fan)
+    if scheme in ("kaiming", "lecun", "xavier"):
+        use.std = share * plain.std(scheme, producer.fan_in, producer.fan_out, gain=gain)
+    else:
+        use.std = gain * share / math.sqrt(producer.fan_in)
     use.why = f"{text}; {use.why}" if use.why else text
 
 
@@ -257,20 +258,51 @@ def _next_paths(structure: Structure) -> dict[int, Path]:
     return found
 
 
+_MOVES = {
+    "view", "reshape", "_unsafe_view", "flatten", "unflatten", "permute", "transpose", "t", "squeeze", "unsqueeze",
+    "slice", "select", "narrow", "chunk", "split", "unbind", "expand", "contiguous", "clone", "dropout", "to", "alias",
+    "feature_dropout", "alpha_dropout", "split_with_sizes", "movedim", "mT", "numpy_T", "type_as", "repeat",
+}  # fmt: skip
+_ROLES = ("query", "key", "value")
+
+
 def _follows(structure: Structure, producer: Producer, following: Mapping[int, Path]) -> str:
-    """What is done to an output, for the report."""
+    """What is done to an output, for the report: moves are passed over."""
+    blocks = [block.role for block in producer.blocks if block.role in _ROLES]
+    if blocks:
+        return f"attention ({', '.join(dict.fromkeys(blocks))})"
+    if producer.kind == "recurrent":
+        return "gates"
     path = following.get(producer.index)
     if path is not None and path.kind in ("activation", "gate"):
         return path.text
     graph = structure.graph
-    users = [graph.ops[i] for i in graph.users[producer.output]]
-    if path is not None and path.kind == "same" and len(users) == 1:
-        return "a weight"
-    norms = {norm.op: norm.kind for norm in structure.norms}
-    names = list(dict.fromkeys(f"{norms[op.index]} norm" if op.index in norms else op.name for op in users))
-    if not names:
-        return "the output" if producer.output in graph.outputs else ""
-    return ", ".join(names[:3])
+    norms = {norm.op: f"{norm.kind} norm" for norm in structure.norms}
+    adds = {residual.op for residual in structure.residuals}
+    weights = {other.op for other in structure.producers}
+    names: list[str] = []
+    seen, waiting = set(), [producer.output]
+    while waiting and len(seen) < 40:
+        value = waiting.pop(0)
+        if value in graph.outputs:
+            names.append("the output")
+        for index in graph.users[value]:
+            op = graph.ops[index]
+            if index in seen:
+                continue
+            seen.add(index)
+            if op.name.removesuffix("_") in _MOVES:
+                waiting += op.outputs
+            elif index in weights and index != producer.op:
+                names.append("a weight")
+            elif index in adds:
+                names.append("the stream")
+            else:
+                names.append(norms.get(index, op.name.strip("_")))
+    return ", ".join(list(dict.fromkeys(names))[:3])
+
+
+_WORDS = {"producer": "a weight", "input": "the input", "sum": "a sum", "embedding": "an embedding", "concat": "a join"}
 
 
 def reads(path: Path | None, structure: Structure) -> str:
@@ -282,4 +314,6 @@ def reads(path: Path | None, structure: Structure) -> str:
     source = structure.sources.get(path.sources[0]) if path.sources else None
     if source is None:
         return path.text
-    return source.text if source.kind in ("measured", "norm") and source.text else source.kind
+    if source.kind == "norm":
+        return f"{source.text} norm" if source.text and "norm" not in source.text else source.text or "norm"
+    return source.text if source.kind == "measured" and source.text else _WORDS.get(source.kind, source.kind)

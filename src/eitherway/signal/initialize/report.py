@@ -120,7 +120,7 @@ class InitializeReport:
         for heads, rows in ((_ENTRY_HEADS, self._entry_rows()), (_LAYER_HEADS, self._layer_rows())):
             if rows:
                 table = Table(box=None, title_justify="left", pad_edge=False)
-                for k, head in enumerate(heads):
+                for head in heads:
                     table.add_column(head, overflow="fold", no_wrap=head in ("std", "rms", "planned", "gradient"))
                 for row in rows[:_ROWS]:
                     table.add_row(*row)
@@ -161,10 +161,24 @@ class InitializeReport:
         rows = []
         for found in _folded(self.entries, alike):
             one = found[0]
-            law = one.scheme if one.action == "drawn" else "" if one.action == "kept" else f"= {_short(one.value)}"
+            law = (
+                one.scheme
+                if one.action == "drawn"
+                else ""
+                if one.action == "kept"
+                else f"= {_short(one.value) or 'by part'}"
+            )
             shape = "x".join(map(str, one.shape)) or "one number"
             rows.append(
-                (_names([e.name for e in found]), shape, one.action, law, _range(e.std for e in found), one.follows, one.why)
+                (
+                    _names([e.name for e in found]),
+                    shape,
+                    one.action,
+                    law,
+                    _range(e.std for e in found),
+                    one.follows,
+                    one.why,
+                )
             )
         return rows
 
@@ -194,7 +208,9 @@ def _folded(rows: Any, alike: Any) -> list[list[Any]]:
     groups: dict[Any, list[Any]] = {}
     for row in rows:
         groups.setdefault((re.sub(r"\d+", "#", row.name), alike(row)), []).append(row)
-    return [part for group in groups.values() for part in ([group] if len(group) >= _FOLD else [[row] for row in group])]
+    return [
+        part for group in groups.values() for part in ([group] if len(group) >= _FOLD else [[row] for row in group])
+    ]
 
 
 def _names(names: list[str]) -> str:

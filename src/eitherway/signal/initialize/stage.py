@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-
 import torch
 from torch import Generator, Tensor, nn
 
@@ -44,31 +41,13 @@ class Stage:
     def fill(self, name: str, value: float) -> None:
         self.made[name] = torch.full_like(self.live[name].detach(), value)
 
-    def restored(self, name: str) -> None:
-        """Forgets what was put in a parameter's place."""
-        self.made.pop(name, None)
-
     def commit(self) -> None:
         """Writes all of it into the parameters: the same objects, the same memory."""
         with torch.no_grad():
             for name, content in self.made.items():
                 self.live[name].copy_(content)
 
-    @contextmanager
-    def scaled(self, factors: Mapping[str, float]) -> Iterator[None]:
-        """Inside, some contents are multiplied; afterwards they are what they were."""
-        before = {name: self.made[name] for name in factors}
-        for name, factor in factors.items():
-            self.made[name] = multiplied(before[name], factor)
-        try:
-            yield
-        finally:
-            self.made.update(before)
-
 
 def multiplied(tensor: Tensor, factor: float) -> Tensor:
     """A product rounded once, whatever the dtype."""
     return (tensor.double() * factor).to(tensor.dtype)
-
-
-Maker = Callable[[Stage], None]

@@ -1,4 +1,4 @@
-"""Standard deviations found and weights drawn, in the order of the run: what a weight reads is known when it is drawn."""
+"""Standard deviations and draws, in the order of the run: what a weight reads is known when it is drawn."""
 
 from __future__ import annotations
 
@@ -47,6 +47,8 @@ class Starter:
         self.seconds: dict[int, float] = {}
         """Mean square of what each producer read in the walk."""
         self.doubted: list[int] = []
+        self.linked = {index for chain in plan.structure.chains for index in chain.producers[1:]}
+        """Weights inside chains."""
 
     def run(self) -> None:
         """Walks once; once more where a shared weight must serve several uses of different size."""
@@ -100,11 +102,24 @@ class Starter:
             use.std = std if use.std is None or place in self.shared else use.std
             self._put(use, std, walk, op)
         else:
-            std = next(u for u in self.plan.uses.values() if u.std is not None and _place(u.producer) == place).std or std
+            std = (
+                next(u for u in self.plan.uses.values() if u.std is not None and _place(u.producer) == place).std or std
+            )
         reads = max(producer.reads, 1e-12)
-        self.plan.rms[producer.index] = std if producer.kind == "embedding" else std * math.sqrt(reads * expected.second)
+        self.plan.rms[producer.index] = self._planned(use, std, math.sqrt(reads * expected.second), place)
         if math.isnan(use.gain):
             use.gain = std * math.sqrt(reads)
+
+    def _planned(self, use: Use, std: float, reading: float, place: Place) -> float:
+        """rms that the output will have; nan inside a recurrent kernel, where nothing is seen."""
+        producer = use.producer
+        if producer.kind == "recurrent":
+            return math.nan
+        if producer.kind == "embedding":
+            return std
+        if use.scheme == "gain" and place not in self.shared and len(self.demands[place]) == 1:
+            return use.target
+        return std * reading
 
     def _keep(self, producer: Producer, second: float) -> None:
         """A weight that is not ours: what it puts out follows from what it holds."""
@@ -113,6 +128,9 @@ class Starter:
         held = self.stage.made.get(producer.name, weight)
         if held is not None:
             size = float(held.detach().double().square().mean().sqrt())
+        if producer.kind == "recurrent":
+            self.plan.rms[producer.index] = math.nan
+            return
         self.plan.rms[producer.index] = (
             size if producer.kind == "embedding" else size * math.sqrt(max(producer.reads, 1e-12) * second)
         )
@@ -152,9 +170,13 @@ class Starter:
         if not (expected.second > 0 and math.isfinite(expected.second)):
             use.why = "what it reads is 0 on the example: 1 / sqrt(fan_in)"
             return use.target / math.sqrt(max(producer.reads, 1e-12))
-        # a layer's mean square, over n units, loses half its relative variance in the logarithm: R5, e^(v / 4)
-        correction = math.exp(min(expected.noise, 20.0) / (4 * max(producer.fan_in, 1.0)))
-        return use.target * correction / math.sqrt(max(producer.reads, 1e-12) * expected.second)
+        return use.target * self._correction(use, expected) / math.sqrt(max(producer.reads, 1e-12) * expected.second)
+
+    def _correction(self, use: Use, expected: Expected) -> float:
+        """e^(v / 4) in chains: the log of the mean square loses half its variance, v = noise / n, in every layer."""
+        if use.producer.index not in self.linked or use.producer.kind != "linear":
+            return 1.0
+        return math.exp(min(expected.noise / use.producer.fan_in, 1.0) / 4)
 
     def _put(self, use: Use, std: float, walk: Walk, op: Op) -> None:
         producer = use.producer

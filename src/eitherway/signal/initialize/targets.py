@@ -59,15 +59,17 @@ def _branch(
             return
     depth = max(residual.depth, 1)
     factor = depth**-0.5 if rule == "sqrt" else 0.0
-    text = f"ends one of {depth} residual branches: {'x 1/sqrt(' + str(depth) + ')' if rule == 'sqrt' else 'starts at 0'}"
+    text = (
+        f"ends one of {depth} residual branches: {'x 1/sqrt(' + str(depth) + ')' if rule == 'sqrt' else 'starts at 0'}"
+    )
     if residual.ends_in_norm is not None:
         if residual.ends_in_norm in writable:
             found.scales[residual.ends_in_norm] = min(found.scales.get(residual.ends_in_norm, 1.0), factor)
             found.scale_why[residual.ends_in_norm] = f"the norm {text}"
         else:
             found.notes.append(
-                f"a residual branch ({structure.graph.ops[residual.op].label}) ends in a norm whose scale cannot be set, "
-                "so the branch stays as large as its stream"
+                f"a residual branch ({structure.graph.ops[residual.op].label}) ends in a norm whose scale cannot be "
+                "set, so the branch stays as large as its stream"
             )
     else:
         for index in residual.last:
@@ -92,7 +94,9 @@ def _entrances(structure: Structure, found: Targets) -> None:
             for i in embedded:
                 width = structure.producers[i].fan_out
                 found.rms[i] = _width(structure, i) ** -0.5 if width else 1.0
-                found.why[i] = "tied to the head, which reads a signal of rms 1: 1/sqrt(width), so that logits have rms 1"
+                found.why[i] = (
+                    "tied to the head, which reads a signal of rms 1: 1/sqrt(width), so that logits have rms 1"
+                )
                 heads.add(i)
     for source in structure.sources.values():
         parts = _leaves(structure, source.value, 0) if source.kind == "sum" else []

@@ -106,7 +106,9 @@ class Theory:
         for k, index in enumerate(path.ops):
             op = graph.ops[index]
             local.update({value: f"{k}.{j}" for j, value in enumerate(op.outputs)})
-            parts.append((op.name, str(op.target), repr(mapped((op.args, op.kwargs), lambda leaf: self._named(leaf, local)))))
+            parts.append(
+                (op.name, str(op.target), repr(mapped((op.args, op.kwargs), lambda leaf: self._named(leaf, local))))
+            )
         return path.kind, len(path.sources), tuple(parts)
 
     def _named(self, leaf: Any, local: Mapping[int, str]) -> Any:

@@ -25,7 +25,9 @@ def entries(
         bias = plan.structure.producers[index].bias
         if bias is not None and chain.scheme != "mirror":
             biases[bias] = chain
-    return tuple(_entry(name, plan, stage, uses.get(name, []), chains, biases, laws, certificate) for name in stage.live)
+    return tuple(
+        _entry(name, plan, stage, uses.get(name, []), chains, biases, laws, certificate) for name in stage.live
+    )
 
 
 def _entry(
@@ -52,7 +54,15 @@ def _entry(
         return _drawn(name, shape, uses, plan, chains, certificate, std)
     if name in biases:
         return Entry(
-            name, shape, "drawn", biases[name].scheme, std, nan, nan, "", "operating point of what follows, mean taken off"
+            name,
+            shape,
+            "drawn",
+            biases[name].scheme,
+            std,
+            nan,
+            nan,
+            "",
+            "operating point of what follows, mean taken off",
         )
     if name in plan.bias_stds:
         text = "edge of chaos: the variance that the weights leave open"
@@ -82,13 +92,13 @@ def _drawn(
         why += f"; shared by {len(uses)} uses: one start that serves their geometric mean"
     elif len(uses) > 1:
         why += f"; in {len(uses)} parts, each by what it reads"
-    if any(u.producer.index in certificate.factors for u in uses):
-        why += "; scaled on the example"
     if use.law == "zero" and chain is None:
         return Entry(name, shape, "set", "", 0.0, nan, use.producer.reads, follows, use.why or "starts at 0", 0.0)
     blocks = [block.role for block in use.producer.blocks if block.role]
     if len(blocks) > 1:
         why += f"; {', '.join(blocks)} each their own map"
+    if len(uses) == 1 and chain is None and use.std is not None and not use.producer.part:
+        std = use.std * certificate.factors.get(index, 1.0)
     gain = std if use.producer.kind == "embedding" else std * max(use.producer.reads, 1e-12) ** 0.5
     return Entry(name, shape, "drawn", scheme, std, gain, use.producer.reads, follows, why)
 
@@ -106,5 +116,3 @@ def layers(plan: Plan, certificate: Certificate) -> tuple[Layer, ...]:
         )
         for producer in plan.structure.producers
     )
-
-

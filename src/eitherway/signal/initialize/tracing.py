@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
+from torch.utils import _pytree as pytree
 
 from eitherway.base.errors import ModelError
 from eitherway.graph import Graph, capture
@@ -146,8 +147,8 @@ def _refusal(
         if indices is not None:
             low, high = int(indices.min()), int(indices.max())
             return (
-                f"{place} has rows 0 to {module.num_embeddings - 1} and was asked for rows {low} to {high} by the example "
-                f"of shape {whole}: give indices in its range, torch.randint({module.num_embeddings}, "
+                f"{place} has rows 0 to {module.num_embeddings - 1} and was asked for rows {low} to {high} by the "
+                f"example of shape {whole}: give indices in its range, torch.randint({module.num_embeddings}, "
                 f"{tuple(indices.shape)})"
             )
     kinds = {str(t.dtype).removeprefix("torch.") for t in _tensors((given, args, kwargs))}
@@ -160,7 +161,7 @@ def _refusal(
 
 
 def _tensors(tree: Any) -> list[Tensor]:
-    return [t for t in torch.utils._pytree.tree_leaves(tree) if isinstance(t, Tensor)]
+    return [t for t in pytree.tree_leaves(tree) if isinstance(t, Tensor)]
 
 
 def _notes(graph: Graph, said: str) -> list[str]:
@@ -169,8 +170,8 @@ def _notes(graph: Graph, said: str) -> list[str]:
     if branches:
         places = "; ".join(branches[:3]) + (f"; {len(branches) - 3} more" if len(branches) > 3 else "")
         notes.append(
-            f"what runs depends on values ({places}): the way that the example took was read, and parameters off it keep "
-            "what they hold"
+            f"what runs depends on values ({places}): the way that the example took was read, and parameters off it "
+            "keep what they hold"
         )
     if graph.random:
         place = next(op.label for op in graph.ops if op.random)

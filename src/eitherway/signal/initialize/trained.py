@@ -157,10 +157,15 @@ def _alive(matrix: Tensor) -> Tensor:
 
 
 def _unmirrored(matrix: Tensor) -> Tensor:
-    """One half where the other is its negative, as mirrored starts have it; the matrix itself elsewhere."""
+    """One half where the other is its negative, block by block, as mirrored starts have it; itself elsewhere."""
     half = len(matrix) // 2
-    pairs = ((matrix[:half], matrix[half:]), (matrix[::2], matrix[1::2])) if len(matrix) % 2 == 0 else ()
-    return next((one for one, other in pairs if torch.equal(one, -other)), matrix)
+    whole, rest = matrix[: 2 * half], matrix[2 * half :]
+    for blocks in range(1, half + 1):
+        if half % blocks == 0:
+            parts = whole.unflatten(0, (blocks, 2, half // blocks))
+            if torch.equal(parts[:, 0], -parts[:, 1]):
+                return torch.cat([parts[:, 0].flatten(0, 1), rest])
+    return matrix
 
 
 def _spread(items: Iterable, most: int) -> list:

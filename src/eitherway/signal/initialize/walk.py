@@ -46,7 +46,9 @@ class Walk:
         self.held = held | set(graph.outputs)
         self.static = [op for op in graph.ops if not op.random and not any(graph.values[i].depends for i in op.inputs)]
 
-    def run(self, before: Visit | None = None, after: Visit | None = None, *, only: frozenset[int] = frozenset()) -> None:
+    def run(
+        self, before: Visit | None = None, after: Visit | None = None, *, only: frozenset[int] = frozenset()
+    ) -> None:
         """Goes from the first operation to the last.
 
         Args:
