@@ -37,7 +37,7 @@ def normalisation(op: Op, flow: Flow, signals: tuple[int, ...]) -> tuple[str, in
 def _behind_root(flow: Flow, data: int, factor: int) -> tuple[str, int, float | None] | None:
     graph = flow.graph
     origin, centred = _centred(flow, data)
-    mine = {a for value in (data, origin) for a in _atoms(flow, value)}
+    mine = _origins(flow, data) | _origins(flow, origin)
     rooted, scaled = False, False
     reductions: list[Op] = []
     wanted, seen = [factor], 0
@@ -52,7 +52,7 @@ def _behind_root(flow: Flow, data: int, factor: int) -> tuple[str, int, float | 
         if seen > _FAR:
             return None
         if name in REDUCTIONS:
-            if not set(_atoms(flow, op.inputs[0])) <= mine:
+            if not _origins(flow, op.inputs[0]) <= mine:
                 return None
             reductions.append(op)
             rooted |= name in ("std", "std_mean", "linalg_vector_norm", "norm", "linalg_norm")
@@ -106,6 +106,16 @@ def _centred(flow: Flow, value: int) -> tuple[int, bool]:
 def _atoms(flow: Flow, value: int) -> tuple[int, ...]:
     found = flow.signal(value)
     return found.atoms if found is not None else ()
+
+
+def _origins(flow: Flow, value: int) -> set[int]:
+    """The sources of a value; of x - mean(x), worked out anew each time it is needed, those of x."""
+    found: set[int] = set()
+    for index in _atoms(flow, value):
+        atom = flow.atoms[index]
+        origin, centred = _centred(flow, atom.value) if atom.kind == "sum" else (value, False)
+        found.update(_atoms(flow, origin) if centred else (index,))
+    return found
 
 
 def elementwise(op: Op, graph: Graph, signals: tuple[int, ...]) -> bool:
