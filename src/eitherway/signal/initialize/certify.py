@@ -20,8 +20,8 @@ from eitherway.signal.initialize.walk import Walk
 
 CLOSE = 0.01  # nearer to its target than this an output is left alone
 CHANCE = 0.05  # at the end of a chain, whose start is exact: what a few samples differ by is chance
-_SPREAD = 1.05  # a spread this much larger is chance
-_COSINE = 0.02
+_SPREAD = 1.25  # with few outputs spreads as near as this are chance; what a data pass hides grows without limit
+_COSINE = 0.03
 
 
 @dataclass

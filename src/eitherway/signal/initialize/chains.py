@@ -182,7 +182,7 @@ def _made(
     if wanted == "auto":
         kinds = {plan.theory.signature(f): f for f in functions if f is not None}
         for f in kinds.values():
-            choice = choose.best(phi(f), depth, bias=biased, width_even=even)
+            choice = choose.best(phi(f, plan.structure.graph), depth, bias=biased, width_even=even)
             names = [choice.name]
             reasons.append(choice.reason)
         if len(kinds) > 1 or names[0] not in CHAINED:
@@ -211,7 +211,7 @@ def _with(
             return None
         key = plan.theory.signature(f)
         if key not in known:
-            known[key] = solve(phi(f))
+            known[key] = solve(phi(f, plan.structure.graph))
         return known[key]
 
     if scheme == "mirror":

@@ -102,6 +102,7 @@ def initialize_(
                 "should; the gain instead"
             )
             chains = {i: chain for i, chain in chains.items() if chain not in astray}
+            laws = _stage_constants(model, plan, stage, writable)
             starter = _started(model, plan, stage, chains)
             certificate = _certified(plan, stage, chains, samples)
         stage.commit()

@@ -105,7 +105,7 @@ def _must_be_known(scheme: Any) -> None:
 
 def _near(pattern: Any, model: nn.Module) -> str:
     """Names that a mistaken pattern may have meant, modules first; a few of them where none is close."""
-    modules = [name for name, _ in model.named_modules() if name]
+    modules = [name for name, part in model.named_modules() if name and next(part.parameters(), None) is not None]
     parameters = [name for name, _ in model.named_parameters()]
     bare = str(pattern).strip("*.")
     close = [name for name in [*modules, *parameters] if bare and (bare in name or name.rpartition(".")[2] == bare)]

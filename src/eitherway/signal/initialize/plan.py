@@ -200,7 +200,7 @@ def _use(producer: Producer, plan: Plan) -> Use:
     if asked in PLAIN:
         _plain(use, asked, plan, path)
     else:
-        use.rescale = asked == "auto" and producer.kind != "recurrent"
+        use.rescale = producer.kind != "recurrent"
     return use
 
 

@@ -115,13 +115,13 @@ class InitializeReport:
         from rich.table import Table
 
         out = io.StringIO()
-        console = Console(file=out, width=118, color_system=None, highlight=False, markup=False)
+        console = Console(file=out, width=132, color_system=None, highlight=False, markup=False)
         console.print(f"initialize_: scheme {self.scheme}, residual {self.residual}, seed {self.seed}\n{self.summary}")
         for heads, rows in ((_ENTRY_HEADS, self._entry_rows()), (_LAYER_HEADS, self._layer_rows())):
             if rows:
                 table = Table(box=None, title_justify="left", pad_edge=False)
                 for head in heads:
-                    table.add_column(head, overflow="fold", no_wrap=head in ("std", "rms", "planned", "gradient"))
+                    table.add_column(head, overflow="fold", no_wrap=head not in ("follows", "why"))
                 for row in rows[:_ROWS]:
                     table.add_row(*row)
                 console.print(table)
@@ -214,12 +214,16 @@ def _folded(rows: Any, alike: Any) -> list[list[Any]]:
 
 
 def _names(names: list[str]) -> str:
-    """One name for several: 2.weight ... 98.weight (49).
+    """One name for several that differ in their numbers.
 
     >>> _names(["0.weight", "2.weight", "4.weight"])
-    '0.weight ... 4.weight (3)'
+    '{0..4}.weight (3)'
     """
-    return names[0] if len(names) == 1 else f"{names[0]} ... {names[-1]} ({len(names)})"
+    if len(names) == 1:
+        return names[0]
+    columns = zip(*(re.split(r"(\d+)", name) for name in names))
+    parts = [c[0] if len(set(c)) == 1 else f"{{{min(map(int, c))}..{max(map(int, c))}}}" for c in columns]
+    return f"{''.join(parts)} ({len(names)})"
 
 
 def _range(values: Any) -> str:

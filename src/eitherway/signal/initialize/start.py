@@ -65,7 +65,7 @@ class Starter:
         sources = frozenset(i for producer in self.plan.structure.producers for i in producer.sources)
         with torch.no_grad():
             walk = Walk(self.plan.structure.graph, self.stage.made)
-            walk.held = walk.held | _read_later(self.plan, sources)
+            walk.held = walk.held | _read_later(self.plan, sources) | set(self.plan.targets.streams.values())
             walk.run(self._before, only=frozenset(self.by_op))
 
     def _before(self, op: Op, walk: Walk) -> None:
@@ -93,13 +93,14 @@ class Starter:
             return
         expected = self._expected(producer, second)
         self.seconds[producer.index] = expected.second
+        use.target = self._target(producer, walk)
         std = self._std(use, expected)
         place = _place(producer)
         self.demands.setdefault(place, {})[producer.index] = std
         std = self.shared.get(place, std)
         if place not in self.drawn:
             self.drawn.add(place)
-            use.std = std if use.std is None or place in self.shared else use.std
+            use.std = std
             self._put(use, std, walk, op)
         else:
             std = (
@@ -119,7 +120,16 @@ class Starter:
             return std
         if use.scheme == "gain" and place not in self.shared and len(self.demands[place]) == 1:
             return use.target
-        return std * reading
+        return math.hypot(std * reading, self.plan.bias_stds.get(producer.bias or "", 0.0))
+
+    def _target(self, producer: Producer, walk: Walk) -> float:
+        """rms wanted; a branch's is relative to the stream that it joins, as large as that enters."""
+        wanted = self.plan.targets.rms[producer.index]
+        stream = self.plan.targets.streams.get(producer.index)
+        if stream is None or stream not in walk.env:
+            return wanted
+        size = math.sqrt(mean_square(walk.env[stream]))
+        return wanted * size if size > 0 and math.isfinite(size) else wanted
 
     def _keep(self, producer: Producer, second: float) -> None:
         """A weight that is not ours: what it puts out follows from what it holds."""
@@ -131,8 +141,10 @@ class Starter:
         if producer.kind == "recurrent":
             self.plan.rms[producer.index] = math.nan
             return
+        bias = self.stage.made.get(producer.bias or "", self.stage.live.get(producer.bias or ""))
+        shift = mean_square(bias) if bias is not None else 0.0
         self.plan.rms[producer.index] = (
-            size if producer.kind == "embedding" else size * math.sqrt(max(producer.reads, 1e-12) * second)
+            size if producer.kind == "embedding" else math.sqrt(size**2 * max(producer.reads, 1e-12) * second + shift)
         )
 
     def _measured(self, producer: Producer, walk: Walk) -> float:
@@ -155,7 +167,9 @@ class Starter:
         if path is not None and len(producer.sources) == 1 and producer.kind != "recurrent":
             theory = self.plan.theory.expected(path)
         if theory is not None and measured > 0 and math.isfinite(measured):
-            if max(theory.second / measured, measured / theory.second) <= _TRUSTED:
+            # five standard deviations of the squares of so many units: each unit's size is one draw
+            chance = 1 + 5 * math.sqrt((theory.noise + 2) / max(producer.fan_in, 1.0))
+            if max(theory.second / measured, measured / theory.second) <= max(_TRUSTED, chance):
                 return theory
             self.doubted.append(producer.index)
             return Expected(measured)

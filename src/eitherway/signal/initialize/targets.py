@@ -22,6 +22,8 @@ class Targets:
     scales: dict[str, float] = field(default_factory=dict)
     """Values of norm weights."""
     scale_why: dict[str, str] = field(default_factory=dict)
+    streams: dict[int, int] = field(default_factory=dict)
+    """By producer that ends a branch: the value at which its stream begins, which its size is relative to."""
     notes: list[str] = field(default_factory=list)
 
 
@@ -39,7 +41,11 @@ def targets(structure: Structure, rule: str, parameters: dict[str, Tensor], writ
     for norm in structure.norms:
         if norm.weight:
             found.scales[norm.weight] = 1.0
+    begin: dict[int, int] = {}
     for residual in structure.residuals:
+        begin.setdefault(residual.stream_id, residual.stream)
+        if residual.ends_in_norm is None:
+            found.streams.update(dict.fromkeys(residual.last, begin[residual.stream_id]))
         _branch(residual, rule, structure, parameters, writable, found)
     _entrances(structure, found)
     return found

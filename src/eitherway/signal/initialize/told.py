@@ -89,7 +89,8 @@ def _drawn(
     scheme = chain.scheme if chain is not None else use.scheme
     why = chain.why if chain is not None else use.why or f"rms 1 after {use.reads or 'what it reads'}"
     if len(uses) > 1 and len({tuple((p.start, p.stop) for p in u.producer.part) for u in uses}) < len(uses):
-        why += f"; shared by {len(uses)} uses: one start that serves their geometric mean"
+        if all(u.producer.kind != "embedding" for u in uses):
+            why += f"; shared by {len(uses)} uses: one start that serves their geometric mean"
     elif len(uses) > 1:
         why += f"; in {len(uses)} parts, each by what it reads"
     if use.law == "zero" and chain is None:

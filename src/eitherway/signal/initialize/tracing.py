@@ -156,8 +156,21 @@ def _refusal(
     dtypes = f" (example {', '.join(sorted(kinds))}; parameters {', '.join(sorted(held))})" if "dtype" in text else ""
     return (
         f"{place} refused its input of shape {shapes(given)}: {type(error).__name__}: {text}{dtypes}. The example has "
-        f"shape {whole}; give one that the model can be called with"
+        f"shape {whole}; give one that the model can be called with{_expects(module)}"
     )
+
+
+def _expects(module: nn.Module) -> str:
+    """What a layer of torch's wants to be given."""
+    if isinstance(module, nn.Linear):
+        return f", so that {module.in_features} features stand last here"
+    if isinstance(module, nn.modules.conv._ConvNd):
+        return f", so that (batch, {module.in_channels} channels, ...) arrives here"
+    if isinstance(module, nn.modules.batchnorm._NormBase):
+        return f", so that {module.num_features} channels stand on axis 1 here"
+    if isinstance(module, nn.RNNBase):
+        return f", so that {module.input_size} features stand last here"
+    return ""
 
 
 def _tensors(tree: Any) -> list[Tensor]:
