@@ -32,7 +32,7 @@ SEEDS = 10
 def versions() -> Callable[[Cell], str]:
     """A cell counts for the code it was measured with: the benchmark's, and for ours what starts a model."""
     measured = harness.fingerprint("benchmarks/chains.py", "benchmarks/activations.py")
-    signal = harness.fingerprint("src/eitherway/signal", "src/eitherway/graph")
+    signal = initialized.version()
     return lambda cell: f"{measured} {signal}" if cell.start in OURS else measured
 
 
@@ -82,9 +82,9 @@ def run_ours(cell: Cell, given: chains.Batches) -> dict[str, Any]:
 
 
 def order(wanted: Wanted) -> Iterator[Cell]:
-    """All cells in the order in which they are run: depth, who, seed, activation, start."""
+    """All cells in the order in which they are run: depth, rivals before ours, seed, activation, start."""
     for depth in wanted.depths:
-        for group in (RIVALS, list(OURS)):
+        for group in (RIVALS, ["ours"], [start for start in OURS if start != "ours"]):
             for seed in wanted.seeds:
                 for activation in wanted.activations:
                     for start in (start for start in group if start in wanted.starts):
@@ -112,8 +112,6 @@ def estimate(cells: Sequence[Cell], kept: Cells) -> float:
 def run(wanted: Wanted, kept: Kept[Cell], minutes: float | None, verbose: bool) -> None:
     """Runs what is missing, for as long as it may."""
     missing = [cell for cell in order(wanted) if cell not in kept.cells]
-    if not initialized.available():
-        missing = [cell for cell in missing if cell.start not in OURS]
     print(f"{len(missing)} cells to run: about {estimate(missing, kept.cells) / 60:.1f} min", file=sys.stderr)
     began, place = time.perf_counter(), None
     draws: chains.Draws | None = None

@@ -6,22 +6,22 @@ from typing import Any
 
 from torch import nn
 
-
-def ours(model: nn.Module, example: Any, seed: int, scheme: str = "auto", **options: Any) -> Any:
-    """`ew.initialize_`, and its report."""
-    import eitherway as ew
-
-    return ew.initialize_(model, example, scheme, seed=seed, overwrite=True, **options)
+from benchmarks import harness
+from eitherway.signal.initialize import InitializeReport, initialize_
 
 
-def available() -> bool:
-    """Is `ew.initialize_` there? Where it is not, the rivals can still be run."""
-    import eitherway as ew
-
-    return hasattr(ew, "initialize_")
+def ours(model: nn.Module, example: Any, seed: int, scheme: Any = "auto") -> InitializeReport:
+    """`initialize_` with its defaults, on a model that may look trained."""
+    return initialize_(model, example, scheme, seed=seed, overwrite=True)
 
 
-def scheme_of(report: Any) -> str:
+def version() -> str:
+    """Of the code that starts a model."""
+    parts = ("quadrature.py", "moments.py", "curve.py", "structure", "schemes", "initialize")
+    return harness.fingerprint("src/eitherway/graph", *(f"src/eitherway/signal/{part}" for part in parts))
+
+
+def scheme_of(report: InitializeReport) -> str:
     """The scheme that the report's weights were drawn by: the one that most drawn weights have."""
     names = [entry.scheme for entry in report.entries if entry.action == "drawn" and entry.scheme]
     return max(dict.fromkeys(names), key=names.count) if names else str(report.scheme)
