@@ -91,7 +91,8 @@ class Theory:
         found = None
         if self._is_function(path):
             try:
-                found = moments(phi(path, self.structure.graph), scale=scale)
+                with torch.enable_grad():  # slopes are autograd's
+                    found = moments(phi(path, self.structure.graph), scale=scale)
             except ModelError as error:
                 if not self._reads_parameters(path) and _fatal(error):
                     op = self.structure.graph.ops[path.ops[-1]]
