@@ -1,0 +1,203 @@
+"""What becomes of the differences between samples: one carries the batch, all look alike, few directions are left."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from statistics import median
+
+import torch
+
+from eitherway.signal.diagnose.evidence import TELLING, Evidence, Station
+from eitherway.signal.diagnose.layers import weight_rows
+from eitherway.signal.diagnose.measure import rms
+from eitherway.signal.diagnose.slopes import theory
+from eitherway.signal.diagnose.verdicts.parts import ROOT, Found, found, many, scheme_for
+
+ALIKE = 0.005
+"""The share of the mean square that must tell two samples apart. A rate is bounded by what all samples share, and what
+tells them apart is learned that much slower: two hundred times here. Plain ReLU layers of exact gain leave 9 pi^2 /
+(2 L^2) after L of them (Hayou et al. 2019), which is reached at 94."""
+
+
+def unequal(e: Evidence) -> Iterator[Found]:
+    """One sample carries the batch: sizes that were alike at the input differ by more than ROOT."""
+    entry = e.entry
+    if entry is None or not math.isfinite(entry.samples.spread):
+        return
+    base = max(1.0, entry.samples.spread)
+    far = [s for s in _inside(e) if s.samples.spread > ROOT * base and s.row is not None]
+    if not far:
+        return
+    layers = [s.name for s in far]
+    rows = [s.row for s in far if s.row is not None]
+    worst = max(s.samples.spread for s in far)
+    row = rows[len(rows) // 2]
+    known = theory(row.before, 0.0, 1.0) if row.before is not None else None
+    cause = "differences in size grow from layer to layer"
+    if known is not None and known.stability > 1.02 and row.before is not None:
+        cause = f"{row.before.text}'s variance map is unstable (Q' = {known.stability:.3g}): differences in size grow"
+    yield found(
+        "unequal samples",
+        "alarm",
+        layers,
+        f"one sample carries the batch in {many(layers)}: the largest is {worst:.3g} times the smallest, at the input "
+        f"{entry.samples.spread:.3g} times",
+        cause,
+        scheme_for(row.before),
+        at=rows[0].signal.op,
+        upto=rows[-1].signal.op,
+    )
+
+
+def parallel(e: Evidence) -> Iterator[Found]:
+    """Inputs that differ cannot be told apart any more."""
+    entry = e.entry
+    if entry is None:
+        return
+    told = entry.samples.difference
+    if told < ALIKE:
+        if entry.kind == "input" and entry.value not in e.normed and e.run.batch > 3:
+            e.notes.append(
+                f"the samples of the example are alike (cosine {entry.samples.cosine:.4f}): spread, cosine and rank "
+                "tell little; give a batch of real data, its mean subtracted"
+            )
+        return
+    drowned = _drowned(e)
+    after = [s for s in _inside(e) if s.samples.difference < ALIKE * told and s.rms > 0]
+    if not after:
+        return
+    rows = [s.row for s in after if s.row is not None]
+    first = after[0]
+    if drowned is not None and drowned[0] <= first.op:
+        op, name, times_ = drowned
+        yield found(
+            "parallel samples",
+            "alarm",
+            [name],
+            f"{name} drowns what it is added to",
+            f"it is {times_:.3g} times as large, and the same for every sample (cosine {first.samples.cosine:.4f} "
+            "after it)",
+            f"start it as small as the other side: divide it by {times_:.3g}",
+            at=op,
+        )
+        return
+    after = [s for s in _inside(e) if s.op >= first.op]
+    rows = [s.row for s in after if s.row is not None]
+    layers = [s.name for s in after]
+    cause, remedy = _why_parallel(e, first)
+    yield found(
+        "parallel samples",
+        "alarm",
+        layers,
+        f"inputs cannot be told apart any more in {many(layers)} (cosine {after[-1].samples.cosine:.4f}, at the input "
+        f"{entry.samples.cosine:.2f})",
+        cause,
+        remedy,
+        at=rows[0].signal.op if rows else first.op,
+        upto=rows[-1].signal.op if rows else first.op,
+    )
+
+
+def _why_parallel(e: Evidence, first: Station) -> tuple[str, str]:
+    rows = [
+        r for r in e.rows if r.before is not None and r.before.kind == "activation" and r.signal.op <= max(first.op, 0)
+    ]
+    rows = rows or [r for r in e.rows if r.before is not None and r.before.kind == "activation"]
+    shares = [(r, r.before_theory.mean_share) for r in rows if r.before_theory is not None]
+    if shares and median(s for _, s in shares) > 0.05:
+        row, share = shares[len(shares) // 2]
+        text = row.before.text if row.before is not None else "the activation"
+        return f"{text} has a mean, {share:.0%} of its mean square, and every layer adds it to all samples", scheme_for(
+            row.before
+        )
+    return "biases, or what else is the same for every sample, outgrow the signal", "`initialize_(model, example)`"
+
+
+def _drowned(e: Evidence) -> tuple[int, str, float] | None:
+    """A sum on the trunk of the signal and of something larger that is the same for every sample."""
+    on = set(e.trunk)
+    for op in e.graph.ops:
+        if op.name not in ("add", "add_") or not op.outputs or op.outputs[0] not in on or not e.own(op.index):
+            continue
+        sides = [i for i in op.inputs if i in e.run.tensors]
+        moving = [i for i in sides if e.graph.values[i].depends]
+        fixed = [i for i in sides if not e.graph.values[i].depends and e.graph.values[i].dtype.is_floating_point]
+        if len(moving) != 1 or len(fixed) != 1:
+            continue
+        signal, table = rms(e.run.tensors[moving[0]]), rms(e.run.tensors[fixed[0]])
+        if signal > 0 and (table / signal) ** 2 > 1 / ALIKE / 4:
+            return op.index, _name_of(e, fixed[0]), table / signal
+    return None
+
+
+def _name_of(e: Evidence, value: int) -> str:
+    """The parameter or layer that a value was made of."""
+    for row in e.rows:
+        if row.producer.output == value:
+            return row.signal.name
+    found = e.graph.values[value]
+    if found.kind != "result":
+        return found.name
+    for op in sorted(e.graph.behind([value]), reverse=True):
+        for i in e.graph.ops[op].inputs:
+            if e.graph.values[i].kind == "parameter":
+                return e.graph.values[i].name.removesuffix(".weight")
+    return found.name
+
+
+def low_rank(e: Evidence) -> Iterator[Found]:
+    """A layer through which fewer directions pass than samples, units and everything before it allow."""
+    entry = e.entry
+    if entry is None or math.isnan(entry.samples.rank):
+        return
+    room = entry.samples.rank
+    for s in e.stations:
+        rank = s.samples.rank
+        if s.value == entry.value or math.isnan(rank):
+            continue
+        width = s.samples.features if s.row is None else s.row.width
+        room = min(room, width)
+        if s.samples.features < TELLING or s.row is None or s.rms == 0:
+            continue
+        # what eight directions told apart lies on one line: seven eighths of what differs is gone
+        if room >= 8 and rank < 1.5:
+            own = _weight_rank(e, s)
+            cause = "the samples' differences lie on one line after it"
+            if own is not None:
+                cause = f"its weight has numerical rank {own} of {min(width, int(s.row.producer.fan_in))}"
+            yield found(
+                "low rank",
+                "alarm",
+                [s.name],
+                f"layer {s.name} leaves {rank:.3g} of {room:.3g} directions",
+                cause,
+                "start it with independent or orthogonal rows: `initialize_(model, example)`",
+                at=s.row.signal.op,
+                upto=s.row.signal.op,
+            )
+            return
+
+
+def _weight_rank(e: Evidence, s: Station) -> int | None:
+    """Numerical rank of the layer's own weight, if that is what is low."""
+    weight = None if s.row is None else weight_rows(s.row.producer, e.run)
+    if weight is None or weight.numel() > 2**22:
+        return None
+    values = torch.linalg.svdvals(weight)
+    rank = int((values > 1e-5 * values[0]).sum()) if values[0] > 0 else 0
+    return rank if rank < min(weight.shape) / 2 else None
+
+
+def _inside(e: Evidence) -> list[Station]:
+    """Stations with enough features to judge by, after the entry, the output left out."""
+    ends = set(e.run.outputs)
+    return [
+        s
+        for s in e.stations
+        if s.samples.features >= TELLING
+        and not math.isnan(s.samples.cosine)
+        and s.value not in ends
+        and s is not e.entry
+        and s.kind != "input"
+    ]
