@@ -50,10 +50,10 @@ def run(phi, weights, x):
 @pytest.mark.parametrize("phi", EXACT, ids=named)
 def test_every_singular_value_of_a_thousand_layers_is_one(phi):
     generator = seeded()
-    weights = chain(phi, [16, *[32] * 999, 16], generator)
-    x = torch.randn(16, dtype=torch.float64, generator=generator)
+    weights = chain(phi, [8, *[16] * 999, 8], generator)
+    x = torch.randn(8, dtype=torch.float64, generator=generator)
     jacobian = torch.func.jacrev(lambda x: run(phi, weights, x))(x)
-    assert torch.allclose(torch.linalg.svdvals(jacobian), torch.ones(16, dtype=torch.float64), atol=1e-9)
+    assert torch.allclose(torch.linalg.svdvals(jacobian), torch.ones(8, dtype=torch.float64), atol=1e-9)
 
 
 @pytest.mark.parametrize("phi", EXACT[:3], ids=named)
@@ -61,11 +61,11 @@ def test_odd_widths_stay_exact_and_their_last_unit_joins_at_the_first_step(phi):
     generator = seeded()
     weights = [w.requires_grad_() for w in chain(phi, [8, 17, 17, 17, 8], generator)]
     x = torch.randn(8, dtype=torch.float64, generator=generator)
-    jacobian = torch.func.jacrev(lambda x: run(phi, weights, x))(x)
+    jacobian = torch.func.jacrev(lambda x: run(phi, weights, x))(x).detach()
     assert torch.allclose(torch.linalg.svdvals(jacobian), torch.ones(8, dtype=torch.float64), atol=1e-9)
-    run(phi, weights, x[None]).square().sum().backward()
-    assert float(weights[1][:, -1].abs().max()) == 0 and float(weights[1].grad[:, -1].abs().min()) > 0
-    assert float(weights[0][-1].abs().max()) > 0
+    run(phi, weights, torch.randn(9, 8, dtype=torch.float64, generator=generator)).square().sum().backward()
+    silent, heard = weights[1][:, -1].detach(), weights[1].grad[:-1, -1]  # the last row is itself not heard yet
+    assert not silent.any() and heard.all() and weights[0][-1].detach().any()
 
 
 @pytest.mark.parametrize("phi, linear", [(F.relu6, 1.0), (F.hardsigmoid, 0.5)])

@@ -34,6 +34,7 @@ def best(phi: Callable[[Tensor], Any], depth: int, *, bias: bool = True, width_e
         bias: whether the layers have biases.
         width_even: whether the units between the layers can be paired.
 
+    >>> import torch
     >>> best(torch.nn.functional.gelu, 50).name, best(torch.tanh, 50).name, best(torch.tanh, 3).name
     ('mirror', 'shaped', 'gain')
     """

@@ -42,6 +42,7 @@ def edge(phi: Callable[[Tensor], Any]) -> Edge:
     Raises:
         ModelError: if no pre-activation between 1/8 and 8 standard deviations has one.
 
+    >>> import torch
     >>> found = edge(torch.tanh)
     >>> round(found.sigma_w, 3), round(found.sigma_b**2, 3), found.scale
     (1.467, 0.151, 1.0)

@@ -24,6 +24,8 @@ from eitherway.signal.schemes.operating import Table, slopes_at, table
 ZETA = 1.5
 """C'(1) over the whole depth: at most by this a small difference between two inputs grows (Martens et al. 2021)."""
 _RIGHT = 1e-6  # of s - 1: how well both equations must hold
+Sample = Callable[[float, float], tuple[float, float, float, float]]
+"""Mean, variance, Q'(1), C'(1) at (alpha, beta)."""
 _NOISE = 1e-4  # of s - 1: what Q' - 1 differs from 0 by where phi is linear
 
 
@@ -79,9 +81,13 @@ def _shape(phi: Callable[[Tensor], Any], depth: int, zeta: float, bias: bool) ->
     """As `shape`, solved anew."""
     s = zeta ** (1 / depth)
     known = table(phi)
-    found = _root(phi, _starts(known, s), s)
+    found = _root(known.sample, _starts(known, s), s)
     if found is None and not known.piecewise_linear:
-        found = _continued(phi, known, s)
+        found = _continued(known, s)
+    if found is not None:
+        found = _root(
+            lambda alpha, beta: _slopes(grid(phi, mean=beta, scale=alpha), alpha), [found], s
+        )  # with certainty
     if found is not None and (bias or abs(found[1]) <= _RIGHT):
         return shape_at(phi, found[0], found[1] if bias else 0.0, exact=True)
     where = "" if bias else " with mean 0 (its layers have no bias)"
@@ -91,7 +97,7 @@ def _shape(phi: Callable[[Tensor], Any], depth: int, zeta: float, bias: bool) ->
     )
 
 
-def _root(phi: Callable[[Tensor], Any], starts: list[tuple[float, float]], s: float) -> tuple[float, float] | None:
+def _root(sample: Sample, starts: list[tuple[float, float]], s: float) -> tuple[float, float] | None:
     """(alpha, beta) with the smallest |beta| at which both equations hold, from starts by rising |beta|."""
     from scipy.optimize import root
 
@@ -99,14 +105,16 @@ def _root(phi: Callable[[Tensor], Any], starts: list[tuple[float, float]], s: fl
     for alpha, beta in starts:
         if best is not None and abs(beta) > abs(best[1]) + 0.2:
             break  # roots lie beside their starts
-        found = root(lambda p: _residuals(phi, p[0], p[1], s), [math.log(alpha), beta], method="hybr").x
-        if max(map(abs, _residuals(phi, found[0], found[1], s))) <= _RIGHT:
+        found = [math.log(alpha), beta]
+        if max(map(abs, _residuals(sample, found[0], found[1], s))) > _RIGHT / 10:
+            found = root(lambda p: _residuals(sample, p[0], p[1], s), found, method="hybr").x
+        if max(map(abs, _residuals(sample, found[0], found[1], s))) <= _RIGHT:
             if best is None or abs(found[1]) < abs(best[1]) - _RIGHT:
                 best = math.exp(found[0]), float(found[1])
     return best
 
 
-def _continued(phi: Callable[[Tensor], Any], known: Table, s: float) -> tuple[float, float] | None:
+def _continued(known: Table, s: float) -> tuple[float, float] | None:
     """The root followed from a shorter depth, where the table is too coarse: alpha shrinks like sqrt(s - 1).
 
     Beside a place where only the second derivative jumps (ELU, softsign at 0) beta shrinks like alpha.
@@ -117,14 +125,17 @@ def _continued(phi: Callable[[Tensor], Any], known: Table, s: float) -> tuple[fl
         growths.append(2 * growths[-1])
         if growths[-1] > 0.5:
             return None
-        found = _root(phi, _starts(known, 1 + growths[-1]), 1 + growths[-1])
+        found = _root(known.sample, _starts(known, 1 + growths[-1]), 1 + growths[-1])
     before = found
     for growth in growths[-2::-1]:
         alpha = found[0] / math.sqrt(2)
         share = (alpha - found[0]) / (found[0] - before[0]) if before[0] != found[0] else 0.0
         straight = found[1] + share * (found[1] - before[1])
         guesses = [(alpha, beta) for beta in (straight, found[1], found[1] / math.sqrt(2))]
-        before, found = found, _root(phi, guesses[:1], 1 + growth) or _root(phi, guesses[1:], 1 + growth)
+        before, found = (
+            found,
+            _root(known.sample, guesses[:1], 1 + growth) or _root(known.sample, guesses[1:], 1 + growth),
+        )
         if found is None:
             return None
     return found
@@ -192,12 +203,11 @@ def _starts(known: Table, s: float) -> list[tuple[float, float]]:
     return sorted(found, key=lambda start: (round(abs(start[1]), 6), -start[1]))
 
 
-def _residuals(phi: Callable[[Tensor], Any], log_alpha: float, beta: float, s: float) -> tuple[float, float]:
+def _residuals(sample: Sample, log_alpha: float, beta: float, s: float) -> tuple[float, float]:
     """Both equations, over s - 1, which at great depths is all they differ by."""
     if not (-16 < log_alpha < 4 and abs(beta) < 100):
         return 1e3, 1e3  # far from everything: the solver turns back
-    alpha = math.exp(log_alpha)
-    _, variance, q_slope, c_slope = _slopes(grid(phi, mean=float(beta), scale=alpha), alpha)
+    _, variance, q_slope, c_slope = sample(math.exp(log_alpha), float(beta))
     return ((q_slope - 1) / (s - 1), (c_slope - s) / (s - 1)) if variance > 0 else (1e3, 1e3)
 
 

@@ -43,9 +43,10 @@ def window(phi: Callable[[Tensor], Any], depth: int, zeta: float = ZETA, *, bias
     Raises:
         ModelError: if there is none: phi is constant, steps, or bends too much wherever it is looked at.
 
+    >>> import torch
     >>> found = window(torch.nn.functional.hardtanh, 100)
     >>> round(found.alpha, 3), found.beta, found.q_slope <= 1
-    (0.397, 0.0, True)
+    (0.355, 0.0, True)
     """
     check_depth(depth, zeta)
     return cached(_window, phi, depth, zeta, bias)
@@ -70,9 +71,10 @@ def _widest(phi: Callable[[Tensor], Any], known: Table, s: float, *, slack: floa
     """The widest window: lines ranked by what the table says of them, the best few then followed exactly."""
     noise = 1e-3 * (s - 1)  # what lies beyond a window where phi is exactly linear may cost so much
 
-    def fits(shape: Shape) -> bool:
-        clear = all(abs(shape.beta - jump) >= JUMP_REACH * shape.alpha for jump in known.jumps)
-        return clear and shape.q_slope <= 1 + slack + noise and shape.c_slope <= s + noise
+    def fits(alpha: float, beta: float) -> bool:
+        _, variance, q_slope, c_slope = known.sample(alpha, beta)
+        clear = all(abs(beta - jump) >= JUMP_REACH * alpha for jump in known.jumps)
+        return clear and variance > 0 and q_slope <= 1 + slack + noise and c_slope <= s + noise
 
     lines: list[tuple[float, float, float, Family]] = []  # estimated alpha, |beta|, line, family
     for family in known.families:
@@ -87,13 +89,12 @@ def _widest(phi: Callable[[Tensor], Any], known: Table, s: float, *, slack: floa
     lines.sort(
         key=lambda each: (each[0] < reach * _AS_WIDE, round(each[1], 6) if each[0] >= reach * _AS_WIDE else 0, -each[0])
     )
-    best: Shape | None = None
+    best: tuple[float, float] | None = None
     for alpha, _, line, family in lines[:_FOLLOWED]:
-        made = _followed(phi, fits, family, line, alpha)
-        if made is None or (best is not None and made.alpha <= best.alpha / _AS_WIDE):
-            continue
-        best = made
-    return best
+        wide = _followed(fits, family, line, alpha)
+        if wide is not None and (best is None or wide > best[0] / _AS_WIDE):
+            best = wide, family.beta(line, wide)
+    return shape_at(phi, *best) if best else None
 
 
 def _crossing(family: Family, i: int, widest: int, s: float) -> float:
@@ -108,33 +109,24 @@ def _crossing(family: Family, i: int, widest: int, s: float) -> float:
     return min(alpha * (float(family.alphas[widest + 1]) / alpha) ** share, _WIDEST)
 
 
-def _followed(
-    phi: Callable[[Tensor], Any], fits: Callable[[Shape], bool], family: Family, line: float, alpha: float
-) -> Shape | None:
-    """The widest window on a line near an alpha, or the first below it that fits; None where none does."""
+def _followed(fits: Callable[[float, float], bool], family: Family, line: float, alpha: float) -> float | None:
+    """The widest alpha on a line near the given one, or the first below it that fits; None where none does."""
 
-    def at(wide: float) -> Shape:
-        return shape_at(phi, wide, family.beta(line, wide))
+    def at(wide: float) -> bool:
+        return fits(wide, family.beta(line, wide))
 
     high: float | None = None
-    best = at(alpha)
     for _ in range(_TRIES):
-        if fits(best):
+        if at(alpha):
             break
         high, alpha = alpha, alpha / _STEP
-        best = at(alpha)
     else:
         return None
     if high is None:
         high = min(alpha * _STEP, _WIDEST)
-        if high <= alpha:
-            return best
-        if fits(shape := at(high)):
-            return shape
-    while high / best.alpha > 1 + _EDGE:
-        shape = at(math.sqrt(high * best.alpha))
-        if fits(shape):
-            best = shape
-        else:
-            high = shape.alpha
-    return best
+        if high <= alpha or at(high):
+            return high
+    while high / alpha > 1 + _EDGE:
+        middle = math.sqrt(high * alpha)
+        alpha, high = (middle, high) if at(middle) else (alpha, middle)
+    return alpha
