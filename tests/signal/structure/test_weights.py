@@ -39,7 +39,7 @@ USES = {
     "einsum": lambda x, w, b: torch.einsum("bi,oi->bo", x, w),
     "einsum, implicit": lambda x, w, b: torch.einsum("bi,oi", x, w),
     "einsum with dots": lambda x, w, b: torch.einsum("...i,oi->...o", x, w),
-    "tensordot": lambda x, w, b: torch.tensordot(x, w, dims=([1], [1])),
+    "tensordot": lambda x, w, b: torch.tensordot(x, w.t(), dims=1),
     "w on the left": lambda x, w, b: (w @ x.T).T,
     "F.linear": lambda x, w, b: F.linear(x, w, b),
     "linear of a double transpose": lambda x, w, b: F.linear(x, w.T.contiguous().T, b),

@@ -47,7 +47,7 @@ def _alone(flow: Flow, first: Producer, second: Producer, path: Path) -> bool:
 
 
 def heads(flow: Flow, producers: Sequence[Producer]) -> tuple[int, ...]:
-    """Producers from which no other producer is reached."""
+    """Producers that the answer needs, and from which no other producer is reached."""
     reached = 0
     for producer in producers:
         for i in producer.sources:
@@ -57,7 +57,8 @@ def heads(flow: Flow, producers: Sequence[Producer]) -> tuple[int, ...]:
                 if 0 <= p < len(producers) and producers[p].op == producer.op:
                     own |= 1 << p  # a recurrent kernel reads its own output
             reached |= state.made & ~own if state is not None else 0
-    return tuple(p.index for p in producers if not reached >> p.index & 1)
+    needed = flow.graph.needed
+    return tuple(p.index for p in producers if p.op in needed and not reached >> p.index & 1)
 
 
 def tied(flow: Flow, producers: Sequence[Producer]) -> dict[str, tuple[int, ...]]:

@@ -35,7 +35,7 @@ from eitherway.signal.structure.weightlike import tables, weightlike
 
 _MANY = 6
 """Sources of one element-wise function; beyond it is measured."""
-_LONG = 500
+_LONG = 200
 """Operations of one element-wise function; beyond it is measured, so that walks stay short."""
 
 
@@ -155,7 +155,7 @@ class Flow:
     def _measured(self, op: Op, text: str = "", parts: tuple[int, ...] = ()) -> None:
         signals = tuple(i for i in op.inputs if type(self._state(i)) is Signal)
         for i in op.inputs:
-            self._use(i, "other", op)
+            self._use(i, "scale" if plain(op) in PRODUCTS else "shift" if plain(op) in ADDS else "other", op)
         for out in op.outputs:
             self._start(
                 out, "measured", text or plain(op), op.index, op.inputs,

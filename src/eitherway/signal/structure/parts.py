@@ -218,6 +218,8 @@ class Role:
     producers: tuple[int, ...] = ()
     aliases: tuple[str, ...] = ()
     """Further names of the same tensor."""
+    needed: bool = True
+    """Whether the run's answer depends on it: not for what is never read, or read for something thrown away."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -231,7 +233,7 @@ class Structure:
     attentions: tuple[Attention, ...]
     chains: tuple[Chain, ...]
     heads: tuple[int, ...]
-    """Producers from which no other producer is reached."""
+    """Producers that the answer depends on, and from which no other producer is reached."""
     tied: Mapping[str, tuple[int, ...]]
     """Weights with several uses of the same elements, or several names."""
     roles: Mapping[str, Role]

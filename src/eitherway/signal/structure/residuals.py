@@ -13,6 +13,8 @@ from eitherway.signal.structure.flow import Flow
 from eitherway.signal.structure.names import CELLS, PRODUCTS, RECURRENT, plain
 from eitherway.signal.structure.parts import Producer, Residual
 
+_BRANCHES = 4
+"""Branches that may read one point of a stream."""
 _KERNELS = {*CELLS, *RECURRENT}
 
 
@@ -38,32 +40,67 @@ def residuals(flow: Flow, producers: Sequence[Producer], names: Mapping[int, str
     """
     found: list[Residual] = []
     stream_of: dict[int, int] = {}
+    starts: dict[int, Atom] = {}
     for add in flow.sums:
-        made = _read(flow, add, producers, names)
+        injected = _injected(flow, add, stream_of)
+        if injected is not None:
+            stream_of[add.output] = injected
+            continue
+        made = _read(flow, add, producers, names, starts)
         if made is None:
             continue
         start = _earlier(flow, made.stream, stream_of)
+        before = flow.single(made.stream)
+        if before is not None:
+            starts[made.output] = flow.base(before)
         stream_of[made.output] = len(found) if start is None else start
         found.append(replace(made, stream_id=stream_of[made.output]))
     depth = Counter(r.stream_id for r in found)
     return [replace(r, depth=depth[r.stream_id]) for r in found]
 
 
-def _read(flow: Flow, add: Sum, producers: Sequence[Producer], names: Mapping[int, str]) -> Residual | None:
+def _injected(flow: Flow, add: Sum, stream_of: Mapping[int, int]) -> int | None:
+    """The stream that goes on where an earlier value (the embedding, the input) is added to it once more."""
+    for stream, other in ((add.one, add.other), (add.other, add.one)):
+        atom, beside = flow.single(stream), flow.single(other)
+        state = flow.signal(stream)
+        if atom is None or beside is None or state is None or not state.same:
+            continue
+        if atom.value in stream_of and beside.index != atom.index and atom.reach >> beside.base & 1:
+            return stream_of[atom.value]
+    return None
+
+
+def _read(
+    flow: Flow, add: Sum, producers: Sequence[Producer], names: Mapping[int, str], starts: Mapping[int, Atom]
+) -> Residual | None:
     for stream, branch in ((add.one, add.other), (add.other, add.one)):
         start = flow.single(stream)
         state = flow.signal(branch)
-        if start is None or state is None:
+        if start is None or state is None or not _whole(flow, add, stream):
             continue
-        base = flow.base(start)
-        if state.reach >> base.index & 1 and state.made & ~start.made:
-            return _told(flow, add, stream, branch, base, (), producers, names)
+        base: Atom | None = flow.base(start)
+        for _ in range(
+            _BRANCHES
+        ):  # of branches beside each other the second reads what the stream was before the first
+            if base is None:
+                break
+            if state.reach >> base.index & 1 and state.made & ~base.made:
+                found = _told(flow, add, stream, branch, base, (), producers, names)
+                if found.last:
+                    return found
+            base = starts.get(base.value)
     for stream, branch in ((add.one, add.other), (add.other, add.one)):
-        found = _projected(flow, stream, branch, producers)
+        found = _projected(flow, stream, branch, producers) if _whole(flow, add, stream) else None
         if found is not None:
             start, projection = found
             return _told(flow, add, stream, branch, start, projection, producers, names)
     return None
+
+
+def _whole(flow: Flow, add: Sum, side: int) -> bool:
+    """Whether a side of an add is as large as the sum: what is spread over others modulates, it is no stream."""
+    return flow.graph.values[side].numel == flow.graph.values[add.output].numel
 
 
 def _projected(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from torch import nn
 
@@ -59,24 +60,20 @@ def roles(
         values.setdefault(name, []).append(value)
     found = {}
     for name, _ in model.named_parameters():
-        uses = [use for value in values.get(name, ()) for use in flow.uses.get(value, ())]
-        found[name] = _role(
-            flow,
-            name,
-            uses,
-            users.get(name, []),
-            computed.get(name) if name not in direct else None,
-            producers,
-            aliases.get(name, ()),
-        )
-        if name not in (names[v] for v in values.get(name, ())):
-            found[name] = Role("unreached", "the run never reads it", aliases=aliases.get(name, ()))
+        others = aliases.get(name, ())
+        if name not in values:
+            found[name] = Role("unreached", "the run never reads it", aliases=others, needed=False)
+            continue
+        uses = [use for value in values[name] for use in flow.uses.get(value, ())]
+        made = computed.get(name) if name not in direct else None
+        role = _role(flow, uses, users.get(name, []), made, producers, others)
+        needed = any(op in flow.graph.needed for value in values[name] for op in flow.graph.users[value])
+        found[name] = role if needed else replace(role, text=f"{role.text}; the answer needs none of it", needed=False)
     return found
 
 
 def _role(
     flow: Flow,
-    name: str,
     uses: list[tuple[str, int]],
     users: list[int],
     computed: str | None,
