@@ -119,10 +119,9 @@ def compact(found: dict[str, Any]) -> str:
     return f"**{text}**" if found["met"] else text
 
 
-def who(start: str, activation: str) -> str:
-    """The start's name, marked where torch has no gain for the activation."""
-    borrowed = start in ("kaiming_normal_", "orthogonal_") and ACTIVATIONS[activation].torch is None
-    return "\\*" if borrowed else ""
+def mark(start: str, activation: str) -> str:
+    """A star where torch has no gain for the activation."""
+    return "\\*" if start in ("kaiming_normal_", "orthogonal_") and ACTIVATIONS[activation].torch is None else ""
 
 
 def count_table(found: dict[int, dict[str, dict[str, dict[str, Any]]]]) -> str:
@@ -163,8 +162,11 @@ def all_table(by_start: dict[str, dict[str, dict[str, Any]]], wanted: Wanted) ->
     for activation in wanted.activations:
         row = [activation]
         for start, by_activation in by_start.items():
-            text = compact(by_activation[activation]) + who(start, activation) if activation in by_activation else ""
-            row.append(text)
+            auto = by_start.get("ours", {}).get(activation, {}).get("scheme", "")
+            if activation in by_activation:
+                row.append(compact(by_activation[activation]) + mark(start, activation))
+            else:
+                row.append("as ours" if start in OURS and auto == OURS[start] else "")
         rows.append(row)
     return harness.table(["std error % / gradient / cosine / spread", *by_start], rows)
 
@@ -183,8 +185,9 @@ RIVALS_TEXT = (
     "torch's ways are taken with `calculate_gain`, and with ReLU's gain where torch has none, which is marked \\*; the "
     "first layer, before which nothing stands, gets 1. LSUV is Mishkin & Matas 2016, algorithm 1; **dks** is "
     "DeepMind's package, version {dks}, method DKS, which replaces every activation by another function; `-` where it "
-    "does not know the activation. All rivals of a seed share their matrices. In bold: all marks met (by dks with "
-    "other activations than the network was written with)."
+    "does not know the activation. All rivals of a seed share their matrices. **Ours** is `initialize_` as it comes; "
+    "*ours, shaped* and *ours, mirror* are those schemes by name: `-` where the activation has none. In bold: all marks "
+    "met (by dks with other activations than the network was written with)."
 )
 
 
@@ -224,7 +227,9 @@ def pages(wanted: Wanted, cells: Cells) -> tuple[list[str], dict[str, Any]]:
             times = [s["initialize_"] for s in ran]
             text = f"## Ours at depth {depth}\n\n`initialize_` with its defaults: {sum(s['met'] for s in ran)} of "
             text += f"{len(by_start['ours'])} activations meet all marks (wanted: {LEAST}). "
-            text += f"It took {min(times):.1f} to {max(times):.1f} s, median of the seeds." if times else ""
+            text += (
+                f"It took {min(times):.1f} to {max(times):.1f} s of CPU time, the median of the seeds." if times else ""
+            )
             parts += [text, ours_table(by_start["ours"])]
         parts += [f"## Everybody at depth {depth}\n\n{own_text(by_start)}".strip(), all_table(by_start, wanted)]
     return parts, plain(found)
