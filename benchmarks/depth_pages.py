@@ -186,8 +186,8 @@ RIVALS_TEXT = (
     "first layer, before which nothing stands, gets 1. LSUV is Mishkin & Matas 2016, algorithm 1; **dks** is "
     "DeepMind's package, version {dks}, method DKS, which replaces every activation by another function; `-` where it "
     "does not know the activation. All rivals of a seed share their matrices. **Ours** is `initialize_` as it comes; "
-    "*ours, shaped* and *ours, mirror* are those schemes by name: `-` where the activation has none. In bold: all marks "
-    "met (by dks with other activations than the network was written with)."
+    "*ours, shaped* and *ours, mirror* are those schemes by name: `-` where the activation has none. In bold: all "
+    "marks met (by dks with other activations than the network was written with)."
 )
 
 
