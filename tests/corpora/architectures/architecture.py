@@ -28,7 +28,7 @@ class Facts:
     norms: tuple[str, ...] = ()  # scales and shifts (patterns) of norms that are not torch's modules
     tied: tuple[tuple[str, ...], ...] = ()  # names of one and the same parameter
     reused: tuple[str, ...] = ()  # weights that one forward uses several times
-    unread: tuple[str, ...] = ()  # parameters (patterns) that nothing of the answer depends on
+    unread: tuple[str, ...] = ()  # parameters (patterns) that the loss does not depend on
     draws: bool = False  # the forward draws random numbers in training mode
 
 

@@ -88,21 +88,26 @@ class NeRF(nn.Module):
         self.before = nn.ModuleList([nn.Linear(size, width)] + [nn.Linear(width, width) for _ in range(3)])
         self.after = nn.ModuleList([nn.Linear(width + size, width)] + [nn.Linear(width, width) for _ in range(2)])
         self.density, self.feature = nn.Linear(width, 1), nn.Linear(width, width)
-        self.colour = nn.Sequential(nn.Linear(width, 64), nn.ReLU(), nn.Linear(64, 3))
+        self.colour = nn.Sequential(nn.Linear(width + size, 64), nn.ReLU(), nn.Linear(64, 3))
 
     def encode(self, x: Tensor) -> Tensor:
         angles = [2.0**i * math.pi * x for i in range(self.octaves)]
         return torch.cat([x, *map(torch.sin, angles), *map(torch.cos, angles)], dim=-1)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        code = self.encode(x)
-        h = code
+    def forward(self, x: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:
+        h = code = self.encode(x)
         for layer in self.before:
             h = F.relu(layer(h))
         h = torch.cat([h, code], dim=-1)
         for layer in self.after:
             h = F.relu(layer(h))
-        return torch.sigmoid(self.colour(self.feature(h))), F.softplus(self.density(h))
+        return torch.sigmoid(self.colour(torch.cat([self.feature(h), self.encode(direction)], -1))), F.softplus(
+            self.density(h)
+        )
+
+
+def rays() -> tuple[Tensor, Tensor]:
+    return torch.rand(128, 3) * 2 - 1, F.normalize(torch.randn(128, 3), dim=1)
 
 
 class Sine(nn.Module):
@@ -129,6 +134,6 @@ GENERATIVE = (
     Architecture("DCGAN discriminator", discriminator, lambda: torch.randn(32, 3, 16, 16), Facts(("5",)), slow=True),
     Architecture("autoencoder", Autoencoder, lambda: torch.randn(64, 256), Facts(("decoder.4",))),
     Architecture("VAE", VAE, lambda: torch.rand(64, 256), Facts(("fc4",), draws=True), loss=evidence),
-    Architecture("NeRF", NeRF, lambda: torch.rand(128, 3) * 2 - 1, Facts(("colour.2", "density")), slow=True),
+    Architecture("NeRF", NeRF, rays, Facts(("colour.2", "density")), slow=True),
     Architecture("SIREN", siren, lambda: torch.rand(128, 2) * 2 - 1, Facts(("3",)), slow=True),
 )

@@ -56,8 +56,8 @@ class SwiGLU(nn.Module):
 
 
 PLAIN = (
-    Architecture("VGG", vgg, lambda: torch.randn(8, 3, 16, 16), Facts(("28",), draws=True)),
-    Architecture("60 layers of GELU", GELUStack, lambda: torch.randn(32, 64), Facts(("last",))),
-    Architecture("40 layers of tanh", tanh_stack, lambda: torch.randn(32, 64), Facts(("78",))),
-    Architecture("SwiGLU MLP", SwiGLU, lambda: torch.randn(64, 128), Facts(("downs.2",))),
+    Architecture("VGG", vgg, lambda: torch.randn(8, 3, 16, 16), Facts(("28",), draws=True), slow=True),
+    Architecture("60 layers of GELU", GELUStack, lambda: torch.randn(32, 64), Facts(("last",)), slow=True),
+    Architecture("40 layers of tanh", tanh_stack, lambda: torch.randn(32, 64), Facts(("78",)), slow=True),
+    Architecture("SwiGLU MLP", SwiGLU, lambda: torch.randn(64, 128), Facts(("downs.2",)), slow=True),
 )

@@ -163,7 +163,7 @@ RESIDUAL = (
     Architecture("ResNet", ResNet, images, Facts(("linear",), branches=("layer*.conv?.weight", "layer*.bn?.*"))),
     Architecture("ResNet, bottlenecks", bottlenecks, images, Facts(("9",), branches=("*.branch.*",)), slow=True),
     Architecture("ResNet, pre-activation", PreResNet, images, Facts(("fc",), branches=("blocks.*",)), slow=True),
-    Architecture("DenseNet", densenet, lambda: torch.randn(8, 3, 16, 16), Facts(("10",))),
+    Architecture("DenseNet", densenet, lambda: torch.randn(8, 3, 16, 16), Facts(("11",)), slow=True),
     Architecture(
         "residual MLP", HandWritten, lambda: torch.randn(64, 64), Facts(("head",), branches=("up.*", "down.*"))
     ),

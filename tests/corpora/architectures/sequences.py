@@ -75,11 +75,11 @@ class WaveNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.start(x)
-        total: Tensor | int = 0
+        skips = []
         for layer in self.layers:
             x, skip = layer(x)
-            total = total + skip
-        return self.end2(F.relu(self.end1(F.relu(total))))
+            skips.append(skip)
+        return self.end2(F.relu(self.end1(F.relu(sum(skips)))))
 
 
 class TCNBlock(nn.Module):

@@ -185,13 +185,17 @@ SETS = (
         "Siamese",
         Siamese,
         lambda: (torch.randn(16, 1, 16, 16), torch.randn(16, 1, 16, 16)),
-        Facts(("tower.fc.2",), reused=("tower.conv.0.weight", "tower.fc.2.weight")),
+        Facts(
+            ("tower.fc.2",),
+            reused=("tower.conv.0.weight", "tower.fc.2.weight"),
+            unread=("tower.fc.2.bias",),  # it moves both, and no distance
+        ),
         loss=contrastive,
     ),
     Architecture("PointNet", PointNet, lambda: torch.randn(16, 3, 64), Facts(("fc2",)), loss=likelihood),
     Architecture("DeepSets", DeepSets, lambda: torch.randn(32, 8, 64), Facts(("rho.2",)), slow=True),
     Architecture("graph convolution", GCN, ring, Facts(())),
-    Architecture("MLP-Mixer", Mixer, lambda: torch.randn(4, 3, 32, 32), Facts(("head",), ("blocks.*",))),
+    Architecture("MLP-Mixer", Mixer, lambda: torch.randn(4, 3, 32, 32), Facts(("head",), ("blocks.*",)), slow=True),
     Architecture("mixture of experts", MixtureOfExperts, lambda: torch.randn(64, 128), Facts(("out",))),
     Architecture(
         "factorisation machine",

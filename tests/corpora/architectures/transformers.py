@@ -352,6 +352,7 @@ TRANSFORMERS = (
         lambda: TorchEncoder(norm_first=True),
         lambda: ids(8, 16),
         Facts(("decoder",), draws=True, branches=("encoder.layers.*",)),
+        slow=True,
     ),
     Architecture(
         "nn.TransformerEncoder, post-norm",
@@ -371,12 +372,14 @@ TRANSFORMERS = (
             tied=(("transformer.wte.weight", "lm_head.weight"),),
         ),
         loss=lambda output: output[1],
+        slow=True,
     ),
     Architecture(
         "T5",
         T5,
         lambda: {"input_ids": ids(8, 16)},
         Facts(("lm_head",), ("block.*",), ("*norm?.weight", "final.weight")),
+        slow=True,
     ),
     Architecture("LLaMA", Llama, lambda: ids(8, 16), Facts(("lm_head",), ("layers.*",))),
     Architecture(
