@@ -453,3 +453,22 @@ def test_the_same_run_reads_the_same_with_all_values_kept():
     again = read_structure(capture(model, MODELS["Llama"][1][0], keep=True), model)
     assert again.producers == structure.producers and again.residuals == structure.residuals
     assert again.roles == structure.roles and again.chains == structure.chains
+
+
+def test_reading_and_replaying_change_nothing():
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = nn.Sequential(
+            nn.utils.parametrizations.spectral_norm(nn.Linear(4, 6)), nn.BatchNorm1d(6), nn.PReLU(6), nn.Linear(6, 2)
+        )
+    graph = capture(model, randn(5, 4))
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    chance = torch.get_rng_state()
+    structure = read_structure(graph, model)
+    for value in graph.values:
+        path = structure.path(value.index)
+        if path.ops:
+            path(torch.linspace(-1, 1, 5)[:, None])
+    assert torch.equal(chance, torch.get_rng_state()) and model.training
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+    assert all(p.grad is None for p in model.parameters())

@@ -406,3 +406,64 @@ def test_steps_copied_into_a_buffer_keep_what_they_come_from():
     model = Scan()
     structure = read_structure(capture(model, torch.ones(3, 5)), model)
     assert structure.heads == (4,) and structure.paths[4].kind == "measured"
+
+
+def test_a_value_that_was_read_before_it_was_written_into_cannot_be_replayed():
+    class Views(nn.Module):
+        def forward(self, x):
+            y = x.clone()
+            z = y.view(-1)
+            z[::2].mul_(2)
+            return y.tanh() + z.view_as(y).sin()
+
+    model = Views()
+    structure = read_structure(capture(model, torch.ones(4, 4)), model)
+    texts = []
+    for value in structure.graph.values:
+        path = structure.path(value.index)
+        if path.ops:
+            try:
+                path(POINTS)
+            except ModelError as error:
+                texts.append(str(error))
+    assert any("was written into after it was read" in text for text in texts)
+
+
+def test_constants_filled_in_place_hold_what_they_hold_at_the_end():
+    def phi(u):
+        by = torch.zeros(6)
+        by[:3] = 2.0
+        by[3:] = 2.0
+        return torch.tanh(u * by)
+
+    _, path = between(phi)
+    torch.testing.assert_close(path(POINTS), torch.tanh(2 * POINTS))
+
+
+def test_a_constant_that_is_gone_is_named(monkeypatch):
+    _, path = between(lambda u: torch.tanh(u * torch.full((6,), 2.0)))
+    monkeypatch.setattr(path.replay.flow, "content", lambda value: None)
+    with pytest.raises(ModelError, match="cannot be computed again, so the function"):
+        path(POINTS)
+
+
+def test_noise_is_no_dropout():
+    for noisy in (lambda u: u * torch.randn(7, 6), lambda u: u + torch.randn(7, 6), lambda u: u * torch.rand(7, 6)):
+        assert between(noisy)[1].kind == "measured"
+    _, path = between(lambda u: u * (torch.rand(7, 1) > 0.1) / 0.9)
+    assert path.text == "u / 0.9" and path.kind == "activation"
+    _, path = between(lambda u: torch.relu(u) * torch.empty(7, 1).bernoulli_(0.9))
+    assert path.text == "relu"
+
+
+def test_rounding_to_integers_is_measured_and_masks_are_functions():
+    assert between(lambda u: (u * 10).long().float())[1].kind == "measured"
+    _, path = between(lambda u: (u > 0).float() * u)
+    assert path.kind == "activation" and torch.equal(path(POINTS), POINTS.relu())
+
+
+def test_an_opaque_run_is_refused():
+    model = Between(lambda u: torch.from_numpy(u.detach().numpy().copy()))
+    graph = capture(model, torch.ones(2, 5))
+    with pytest.raises(ModelError, match="the structure cannot be read: .* give the model without that part"):
+        read_structure(graph, model)

@@ -121,7 +121,13 @@ class _Replay:
 
     def _look(self, value: int, env: dict[int, Tensor], at_atom: dict[int, Tensor]) -> Tensor:
         if value not in env:  # a value from before its bias or norm weight was folded into the source
-            env[value] = at_atom[self.flow.stops[value][0]]
+            atom = self.flow.stops[value][0]
+            if atom not in at_atom:
+                raise ModelError(
+                    f"{self.flow.graph.values[value].name} was written into after it was read, so the function cannot "
+                    "be replayed; measure the value instead"
+                )
+            env[value] = at_atom[atom]
         return env[value]
 
     def _constant(self, value: int, like: Tensor, op: Op) -> Tensor:

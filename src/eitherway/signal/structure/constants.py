@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -22,7 +23,8 @@ class Known:
 
     parameters: tuple[int, ...] = ()
     """Values of the parameters behind it."""
-    random: bool = False
+    chance: Literal["", "mask", "noise"] = ""
+    """Drawn: to keep or to drop (dropout, stochastic depth), or something else."""
     root: int = -1
     """The parameter, buffer or computed value that it is a view of, or itself."""
 
@@ -37,30 +39,58 @@ class View:
     """The region it covers; () for the whole."""
 
 
-def evaluate(graph: Graph, value: int, given: Mapping[int, Tensor] | None = None) -> Tensor | None:
-    """A constant's content with today's parameters; None where it cannot be computed again (writes, chance).
+_OUTSIDE = -1
+Writers = Mapping[int, Sequence[int]]
+"""For each room the operations that write into it in sight of others."""
+
+
+def writers(graph: Graph) -> dict[int, list[int]]:
+    """Where a value holds something else than what made it; _OUTSIDE stands for what the model itself holds."""
+    outside = {value.room for value in graph.values if value.kind != "result"}
+    found: dict[int, list[int]] = {}
+    for op in graph.ops:
+        if op.mutates and op.functional is None:
+            for i in op.mutates:
+                room = graph.values[i].room
+                if room is not None:
+                    found.setdefault(room, []).append(_OUTSIDE if room in outside else op.index)
+    return found
+
+
+def evaluate(
+    graph: Graph, value: int, given: Mapping[int, Tensor] | None = None, written: Writers | None = None
+) -> Tensor | None:
+    """A constant's content with today's parameters; None where it cannot be computed again.
 
     Args:
         given: values to take as they are given here.
+        written: of `writers`.
     """
     env: dict[int, Tensor] = dict(given or {})
     ops: set[int] = set()
+    written = written or {}
     wanted = [value]
     while wanted:
         i = wanted.pop()
         found = graph.values[i]
         if i in env:
             continue
+        makers = [] if found.producer is None else [found.producer]
         if found.producer is None:
             if found.tensor is None:
                 return None
             env[i] = found.tensor
-        elif found.producer not in ops:
-            op = graph.ops[found.producer]
-            if op.random or (op.mutates and op.functional is None):
+        elif found.room is not None:
+            makers += written.get(found.room, ())
+        for maker in makers:
+            if maker == _OUTSIDE:
+                return found.tensor  # to run it again would write into the model
+            op = graph.ops[maker]
+            if op.random or (op.mutates and op.functional is None and not written):
                 return found.tensor
-            ops.add(op.index)
-            wanted += op.inputs
+            if maker not in ops:
+                ops.add(maker)
+                wanted += op.inputs
     try:
         with torch.no_grad(), chance_kept():
             for index in sorted(ops):
@@ -161,6 +191,16 @@ def wide_axes(shape: torch.Size) -> int:
     return sum(n != 1 for n in shape)
 
 
-def stochastic(op: Op) -> bool:
-    """Whether its answer is drawn."""
-    return op.random or op.name in ("rand", "randn", "randint", "bernoulli", "bernoulli_", "rand_like", "randn_like")
+_STEPS = {"floor", "round", "ceil", "gt", "lt", "ge", "le", "greater", "less", "logical_not"}
+"""Operations that make a mask of numbers that were drawn."""
+
+
+def chance(op: Op, behind: Sequence[Known] = ()) -> Literal["", "mask", "noise"]:
+    """Whether an answer without signal is drawn, and what for."""
+    name = op.name.rstrip("_")
+    if op.random or name in ("rand", "randn", "randint", "rand_like", "randn_like"):
+        return "mask" if name in ("bernoulli", "dropout", "native_dropout", "feature_dropout") else "noise"
+    drawn = {known.chance for known in behind} - {""}
+    if drawn == {"noise"} and name in _STEPS:
+        return "mask"
+    return "noise" if "noise" in drawn else "mask" if drawn else ""

@@ -15,7 +15,7 @@ from torch import Tensor
 from eitherway.graph import Graph, Op
 from eitherway.signal.structure import handmade
 from eitherway.signal.structure.atoms import Atom, Draft, NormDraft, Signal, Sum
-from eitherway.signal.structure.constants import Known, evaluate, stochastic, wide_axes
+from eitherway.signal.structure.constants import Known, chance, evaluate, wide_axes, writers
 from eitherway.signal.structure.names import (
     ADDS,
     JOINS,
@@ -37,6 +37,8 @@ _MANY = 6
 """Sources of one element-wise function; beyond it is measured."""
 _LONG = 200
 """Operations of one element-wise function; beyond it is measured, so that walks stay short."""
+_MASKED = {*PRODUCTS, "where", "masked_fill"}
+"""Operations by which a mask that was drawn drops parts of a signal."""
 
 
 @dataclass(eq=False)
@@ -60,11 +62,12 @@ class Flow:
     _pieces: dict[tuple, int] = field(default_factory=dict)
     _dirty: dict[int, tuple[int, int, int]] = field(default_factory=dict)
     _weightlike: set[int] = field(default_factory=set)
+    _writers: dict[int, list[int]] = field(default_factory=dict)
 
     @classmethod
     def along(cls, graph: Graph) -> Flow:
         flow = cls(graph)
-        flow._weightlike = weightlike(graph)
+        flow._weightlike, flow._writers = weightlike(graph), writers(graph)
         learned = tables(graph, flow._weightlike)
         for value in graph.values:
             if value.producer is None:
@@ -102,14 +105,14 @@ class Flow:
         name = plain(op)
         if name in MOVES or name in SPLITS:
             return True
-        if name not in (*PRODUCTS, "where", "masked_fill"):
+        if name not in _MASKED:
             return False
         states = (self.states.get(i) for i in op.inputs)
-        return any(type(s) is Known and s.random for s in states)
+        return any(type(s) is Known and s.chance == "mask" for s in states)
 
     def content(self, value: int) -> Tensor | None:
         """A constant's content with today's parameters."""
-        return evaluate(self.graph, value)
+        return evaluate(self.graph, value, written=self._writers)
 
     # sources -----------------------------------------------------------------------------------------------------
 
@@ -193,7 +196,7 @@ class Flow:
         name = plain(op)
         if name in SHAPE_ONLY:
             for out in op.outputs:
-                self.states[out] = Known(random=stochastic(op), root=out)
+                self.states[out] = Known(chance=chance(op), root=out)
             return
         states = [self._state(i) for i in op.inputs]
         signals = tuple(dict.fromkeys(i for i, s in zip(op.inputs, states) if type(s) is Signal))
@@ -215,7 +218,7 @@ class Flow:
             self._join(op, name)
         elif name in SPLITS and type(states[0]) is Signal:
             self._split(op)
-        elif name in MOVES and type(states[0]) is Signal:
+        elif name in MOVES and type(states[0]) is Signal and not self._rounds(op):
             self._move(op, name)
         elif name == "glu":
             self._glu(op)
@@ -236,10 +239,10 @@ class Flow:
     def _constant(self, op: Op, name: str) -> None:
         behind = [s for s in (self.states[i] for i in op.inputs) if type(s) is Known]
         parameters = tuple(dict.fromkeys(p for s in behind for p in s.parameters))
-        chance = stochastic(op) or any(s.random for s in behind)
+        drawn = chance(op, behind)
         moved = (name in MOVES or name in SPLITS) and len(behind) == 1
         for out in op.outputs:
-            self.states[out] = Known(parameters, chance, behind[0].root if moved else out)
+            self.states[out] = Known(parameters, drawn, behind[0].root if moved else out)
 
     def _produce(self, op: Op, readings: list[Reading]) -> None:
         recurrent = readings[0].kind == "recurrent"
@@ -287,6 +290,13 @@ class Flow:
             tag = (*tag, name, str(op.args[1:]))
         for out in op.outputs:
             self.states[out] = Signal(found.atoms, found.reach, found.made, found.same, tag, found.length + 1)
+
+    def _rounds(self, op: Op) -> bool:
+        """Whether a cast takes away what stands behind the point."""
+        values = self.graph.values
+        return values[op.inputs[0]].dtype.is_floating_point and not all(
+            values[i].dtype.is_floating_point for i in op.outputs
+        )
 
     def _split(self, op: Op) -> None:
         found = self._state(op.inputs[0])
@@ -373,9 +383,10 @@ class Flow:
         shapes = {tuple(self.graph.values[i].shape) for i in signals}
         clash = len(atoms) < sum(len(s.atoms) for s in states) and (len({s.tag for s in states}) > 1 or len(shapes) > 1)
         agree = all(set(s.atoms) == set(states[0].atoms) for s in states) and not clash
+        drawn = any(type(s) is Known and s.chance for s in (self.states[i] for i in others))
         if name in ADDS and not agree:
             self._add(op, signals)
-        elif clash or len(atoms) > _MANY or max(s.length for s in states) > _LONG:
+        elif clash or drawn or len(atoms) > _MANY or max(s.length for s in states) > _LONG:
             self._measured(op)
         else:
             reach = made = 0
@@ -395,11 +406,11 @@ class Flow:
         out, found = op.outputs[0], self._state(data)
         assert type(found) is Signal
         constants = [(i, s) for i, s in ((i, self.states[i]) for i in others) if type(s) is Known]
-        chance = any(s.random for _, s in constants)
-        if chance and name in (*PRODUCTS, "where", "masked_fill"):
+        drawn = {s.chance for _, s in constants} - {""}
+        if drawn == {"mask"} and name in _MASKED:
             self.states[out] = Signal(found.atoms, found.reach, found.made, found.same, found.tag, found.length + 1)
             return
-        if chance or found.length > _LONG:
+        if drawn or found.length > _LONG:
             self._measured(op)
             return
         if self.graph.values[out].numel != self.graph.values[data].numel and any(
