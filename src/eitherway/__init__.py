@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from eitherway.run.problem import seeded as seeded
     from eitherway.run.result import Result as Result
     from eitherway.run.search import Search as Search
+    from eitherway.signal.diagnose import diagnose as diagnose
     from eitherway.signal.initialize import initialize_ as initialize_
     from eitherway.signal.moments import calculate_gain as calculate_gain
     from eitherway.space.space import Space as Space
@@ -80,6 +81,7 @@ _WHERE = {
     "fuse_linear": "eitherway.linear.fuse",
     # networks
     "initialize_": "eitherway.signal.initialize",
+    "diagnose": "eitherway.signal.diagnose",
     "calculate_gain": "eitherway.signal.moments",
     # what can go wrong
     "EitherwayError": "eitherway.base.errors",
