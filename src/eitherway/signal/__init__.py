@@ -10,6 +10,8 @@ _WHERE = {
     "moments": "eitherway.signal.moments",
     "Moments": "eitherway.signal.moments",
     "calculate_gain": "eitherway.signal.moments",
+    "carry": "eitherway.signal.depth",
+    "demonstration": "eitherway.signal.depth",
 }
 
 __getattr__, __dir__ = lazy(__name__, _WHERE)
