@@ -1,4 +1,10 @@
-"""Which scheme an activation, a depth and a layer's means call for, and why, in a sentence."""
+"""Which scheme an activation, a depth and a layer's means call for, and why, in a sentence.
+
+Shaped points and windows keep size, gradient and geometry alike; what parts them is training. On 50 layers of width 64
+(scikit-learn's digits, 150 steps of Adam, best of four rates) tanh learns 0.96 from its window and 0.94 from its point,
+sin 0.96 and 0.15, tanhshrink 0.94 and 0.34; ELU and Mish learn 0.95 from their windows and 0.97 from their points. The
+mean of the activation beside its signal orders all of these rightly.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +16,12 @@ from torch import Tensor
 from eitherway.base.errors import ModelError
 from eitherway.signal.moments import Moments, moments
 from eitherway.signal.schemes.mirror import mirror
-from eitherway.signal.schemes.shaped import shape
+from eitherway.signal.schemes.shaped import Shape, shape
 from eitherway.signal.schemes.window import window
 
 SHORT = 10
 """Fewer activations in a row than this are kept by the gain alone."""
+_BETTER = 1.1  # an exact point is worth a tenth more of a mean
 
 
 class Choice(NamedTuple):
@@ -36,7 +43,7 @@ def best(phi: Callable[[Tensor], Any], depth: int, *, bias: bool = True, width_e
 
     >>> import torch
     >>> best(torch.nn.functional.gelu, 50).name, best(torch.tanh, 50).name, best(torch.tanh, 3).name
-    ('mirror', 'shaped', 'gain')
+    ('mirror', 'window', 'gain')
     """
     found = moments(phi)
     name = found.name
@@ -47,20 +54,29 @@ def best(phi: Callable[[Tensor], Any], depth: int, *, bias: bool = True, width_e
     reason = _mirrored(phi, found) if width_even else None
     if reason is not None:
         return Choice("mirror", reason)
-    if bias:
-        try:
-            shape(phi, depth)
-            return Choice("shaped", f"{name} has a point at which variance, gradient and distances are kept together")
-        except ModelError:
-            pass
+    kept = _solved(shape, phi, depth, bias) if bias else None
+    wide = _solved(window, phi, depth, bias)
+    if kept is not None and (wide is None or _share(kept) < _share(wide) * _BETTER):
+        return Choice("shaped", f"{name} has a point at which variance, gradient and distances are kept together")
+    if wide is None:
+        reason = f"nothing keeps {name} through {depth} layers: its gain, and no promise; normalise between them"
+        return Choice("gain", reason)
+    where = f"around {wide.beta:.3g}" if bias else "around 0, without biases,"
+    less = ", and needs less of a mean taken off than its exact point" if kept is not None else ""
+    return Choice("window", f"{where} {name} is linear enough over {wide.alpha:.3g} standard deviations{less}")
+
+
+def _solved(solve: Callable[..., Shape], phi: Callable[[Tensor], Any], depth: int, bias: bool) -> Shape | None:
     try:
-        wide = window(phi, depth, bias=bias)
+        return solve(phi, depth, bias=bias)
     except ModelError:
-        return Choice(
-            "gain", f"nothing keeps {name} through {depth} layers: its gain, and no promise; normalise between"
-        )
-    where = f"around {wide.beta:.3g}" if bias else "around 0, without biases"
-    return Choice("window", f"{name} has no exact start here; {where} it is linear enough over {wide.alpha:.3g} sigma")
+        return None
+
+
+def _share(found: Shape) -> float:
+    """How large the mean of the activation is beside its signal: what biases have to take off exactly, and what every
+    step of training moves. Of two starts that keep the signal, the one with the smaller share takes the larger rate."""
+    return abs(found.mu) * found.gamma
 
 
 def _mirrored(phi: Callable[[Tensor], Any], found: Moments) -> str | None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import math
+import types
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -226,15 +227,10 @@ def check_depth(depth: int, zeta: float) -> None:
 
 
 def cached(solve: Callable[..., Shape], phi: Callable[[Tensor], Any], *key: Any) -> Shape:
-    """Functions are remembered by themselves; modules are not, for their parameters may change."""
-    if isinstance(phi, torch.nn.Module):
-        return solve(phi, *key)
-    try:
-        return _remembered(solve, phi, *key)
-    except TypeError as error:
-        if "unhashable" not in str(error):
-            raise
-        return solve(phi, *key)
+    """What `solve` answers, remembered for functions that cannot change: no modules, no closures, no methods."""
+    name = getattr(phi, "__qualname__", "<")
+    plain = isinstance(phi, (types.FunctionType, types.BuiltinFunctionType)) and "<" not in name
+    return _remembered(solve, phi, *key) if plain else solve(phi, *key)
 
 
 @functools.lru_cache(maxsize=256)
