@@ -414,7 +414,7 @@ def test_a_value_that_was_read_before_it_was_written_into_cannot_be_replayed():
             y = x.clone()
             z = y.view(-1)
             z[::2].mul_(2)
-            return y.tanh() + z.view_as(y).sin()
+            return y.tanh()
 
     model = Views()
     structure = read_structure(capture(model, torch.ones(4, 4)), model)

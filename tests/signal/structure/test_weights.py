@@ -274,3 +274,57 @@ def test_a_weight_made_by_another_network_is_measured():
     structure = read_structure(capture(model, torch.ones(5, 4)), model)
     assert [p.name for p in structure.producers] == ["make.weight"]
     assert structure.path(structure.graph.outputs[0]).kind == "measured"
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda x, w, b: F.linear(x.bfloat16(), w.to(torch.bfloat16)).float(),
+        lambda x, w, b: x.half() @ w.half().t(),
+        lambda x, w, b: torch.autocast("cpu", torch.bfloat16)(F.linear)(x, w),
+    ],
+    ids=["cast", "cast and turned", "autocast"],
+)
+def test_a_weight_in_another_precision_is_the_same_weight(use):
+    _, found = read(use)
+    assert (found.name, found.out_axes, found.in_axes, found.part) == ("w", (0,), (1,), ())
+
+
+def test_a_weight_with_dropout_is_computed():
+    _, found = read(lambda x, w, b: F.linear(x, F.dropout(w, 0.5)))
+    assert found.parametrised and found.parameters == ("w",) and (found.out_axis, found.in_axis) == (0, 1)
+
+
+def test_a_signal_added_in_one_operation_is_a_sum_and_no_bias():
+    structure, found = read(lambda x, w, b: torch.addmm(x @ w[:, :4].t(), x, w.t()))
+    second = structure.producers[1]
+    assert (found.bias, second.bias, second.name) == (None, None, "w")
+    assert structure.sources[second.output].kind == "sum"
+
+
+def test_learned_queries_of_an_attention_are_a_table():
+    class Pool(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.q, self.k, self.v = nn.Parameter(torch.zeros(1, 1, 4)), nn.Linear(4, 4), nn.Linear(4, 4)
+
+        def forward(self, x):
+            return F.scaled_dot_product_attention(self.q.expand(x.shape[0], -1, -1), self.k(x), self.v(x))
+
+    model = Pool()
+    structure = read_structure(capture(model, torch.zeros(2, 5, 4)), model)
+    assert structure.roles["q"].kind == "table"
+    assert [[b.role for b in p.blocks] for p in structure.producers] == [["key"], ["value"]]
+
+
+def test_complex_rotations_keep_queries_and_keys():
+    def rotated(q, k, v):
+        def turn(x):
+            y = torch.view_as_complex(x.reshape(*x.shape[:-1], 2, 2))
+            return torch.view_as_real(y * torch.ones(5, 2, dtype=torch.complex64)).flatten(-2)
+
+        return F.scaled_dot_product_attention(turn(q), turn(k), v)
+
+    model = Attention(CUTS["chunk"], rotated)
+    structure = read_structure(capture(model, torch.zeros(2, 5, 8)), model)
+    assert [b.role for b in structure.producers[0].blocks] == ["query", "key", "value"]

@@ -197,7 +197,7 @@ def _carried(flow: Flow, op: Op, value: int) -> bool:
         both = [flow.signal(i) for i in op.inputs]
         atoms = [flow.atoms[s.atoms[0]].kind for s in both if s is not None and s.same]
         return atoms == ["producer", "producer"]
-    return op.inputs[0] == value and flow.moves(op) and plain(op) != "index"
+    return op.inputs[0] == value and flow.moves(op) and plain(op) not in ("index", "view_as_complex")
 
 
 def _role(flow: Flow, leaf: int, marks: dict[int, set[str]]) -> str:

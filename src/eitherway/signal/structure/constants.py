@@ -57,16 +57,13 @@ def writers(graph: Graph) -> dict[int, list[int]]:
     return found
 
 
-def evaluate(
-    graph: Graph, value: int, given: Mapping[int, Tensor] | None = None, written: Writers | None = None
-) -> Tensor | None:
+def evaluate(graph: Graph, value: int, written: Writers | None = None) -> Tensor | None:
     """A constant's content with today's parameters; None where it cannot be computed again.
 
     Args:
-        given: values to take as they are given here.
         written: of `writers`.
     """
-    env: dict[int, Tensor] = dict(given or {})
+    env: dict[int, Tensor] = {}
     ops: set[int] = set()
     written = written or {}
     wanted = [value]
@@ -111,25 +108,66 @@ def view(graph: Graph, root: int, operand: int) -> View | None:
         return View(tuple((axis,) for axis in range(rank)), ())
     if weight.room is not None and weight.room == here.room:
         return _lying(weight.shape, weight.stride, here.shape, here.stride, here.offset - weight.offset)
-    if weight.numel > _LARGEST or not weight.numel or not here.numel:
+    moves = _between(graph, root, operand)
+    if moves is None or not weight.numel or not here.numel:
         return None
-    places = torch.arange(weight.numel, dtype=torch.float64).reshape(weight.shape)
-    found = evaluate(graph, operand, {root: places})
-    if found is None or found.shape != here.shape or not found.is_floating_point():
+    thin = torch.empty(weight.shape, device="meta")
+    moved = _moved(graph, moves, thin)
+    if moved is not None and moved.untyped_storage()._cdata == thin.untyped_storage()._cdata:
+        return _lying(weight.shape, thin.stride(), moved.shape, moved.stride(), int(moved.storage_offset()))
+    if weight.numel > _LARGEST:
         return None
-    stride, origin = [], found.flatten()[0]
-    for axis, size in enumerate(found.shape):
-        stride.append(int(found.select(axis, 1).flatten()[0] - origin) if size > 1 else 0)
-    expected = origin + sum(
-        (
-            torch.arange(n, dtype=torch.float64).reshape([-1 if i == axis else 1 for i in range(found.dim())]) * step
-            for axis, (n, step) in enumerate(zip(found.shape, stride))
-        ),
-        torch.zeros([1] * found.dim(), dtype=torch.float64),
-    )
-    if not torch.equal(expected.expand(found.shape), found):
+    places = torch.arange(weight.numel).reshape(weight.shape)
+    found = _moved(graph, moves, places)
+    if found is None or found.shape != here.shape:
         return None
-    return _lying(weight.shape, places.stride(), found.shape, tuple(stride), int(origin))
+    origin = int(found.flatten()[0])
+    stride = [
+        int(found.select(axis, 1).flatten()[0]) - origin if size > 1 else 0 for axis, size in enumerate(found.shape)
+    ]
+    expected = torch.full([1] * found.dim(), origin)
+    for axis, (size, step) in enumerate(zip(found.shape, stride)):
+        expected = expected + (torch.arange(size) * step).reshape([-1 if i == axis else 1 for i in range(found.dim())])
+    if not torch.equal(expected, found):
+        return None
+    return _lying(weight.shape, places.stride(), found.shape, tuple(stride), origin)
+
+
+_STILL = {"to", "_to_copy", "type_as", "contiguous", "clone", "alias", "detach", ".data", "lift_fresh", "dropout"}
+"""Moves after which every element stands where it stood."""
+
+
+def _between(graph: Graph, root: int, operand: int) -> list[tuple[Op, int]] | None:
+    """The moves from a weight to an operand, each with which of its results goes on."""
+    found: list[tuple[Op, int]] = []
+    while operand != root:
+        maker = graph.values[operand].producer
+        if maker is None:
+            return None
+        op = graph.ops[maker]
+        if op.random:
+            return None  # a weight with dropout is another weight each time
+        found.append((op, op.outputs.index(operand)))
+        operand = op.inputs[0]
+    return found[::-1]
+
+
+def _moved(graph: Graph, moves: list[tuple[Op, int]], tensor: Tensor) -> Tensor | None:
+    """A tensor in a weight's place after the moves."""
+    try:
+        for op, which in moves:
+            if op.name.rstrip("_") in _STILL:
+                continue
+            first, now = op.inputs[0], tensor
+
+            def operand(i: int, first: int = first, now: Tensor = now) -> Tensor | None:
+                return now if i == first else evaluate(graph, i)
+
+            answer = op.target(*substitute(list(op.args), operand), **substitute(op.kwargs, operand))
+            tensor = answer if isinstance(answer, Tensor) else answer[which]
+    except (RuntimeError, TypeError, ValueError, NotImplementedError):
+        return None
+    return tensor
 
 
 def _lying(shape: torch.Size, strides: tuple[int, ...], sizes: torch.Size, steps: tuple[int, ...], offset: int):

@@ -17,6 +17,7 @@ from eitherway.signal.structure.parts import Norm, Path, Source, Structure
 from eitherway.signal.structure.producers import told
 from eitherway.signal.structure.residuals import residuals
 from eitherway.signal.structure.roles import parameter_names, roles
+from eitherway.signal.structure.steps import along
 
 
 def read_structure(graph: Graph, model: nn.Module) -> Structure:
@@ -38,7 +39,7 @@ def read_structure(graph: Graph, model: nn.Module) -> Structure:
     """
     if graph.opaque:
         raise ModelError(f"the structure cannot be read: {graph.opaque}; give the model without that part")
-    flow = Flow.along(graph)
+    flow = along(graph)
     names, aliases = parameter_names(flow, model)
     producers = told(flow, names)
     found = attentions(flow)

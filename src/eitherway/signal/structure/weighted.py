@@ -184,9 +184,9 @@ def _matmul(op: Op, graph: Graph, known: IsKnown) -> Reading | None:
 
 def _addmm(op: Op, graph: Graph, known: IsKnown) -> Reading | None:
     added, one, two = (_ref(a) for a in op.args[:3])
-    if added is None or one is None or two is None or not known(added):
-        return None  # a signal added to a product is more than one thing
-    return _times(graph, one, two, known, (added,))
+    if added is None or one is None or two is None:
+        return None
+    return _times(graph, one, two, known, (added,) if known(added) else ())
 
 
 def _times(graph: Graph, one: int, two: int, known: IsKnown, bias: tuple[int, ...]) -> Reading | None:
