@@ -1,4 +1,4 @@
-"""`eitherway diagnose`: how deep a model is, from a file; one message where it cannot be told."""
+"""`eitherway diagnose`: the signal in a model from a file, and how deep it is; one message where it cannot be told."""
 
 import json
 
@@ -30,6 +30,12 @@ class Words(nn.Module):
 
 def make():
     return net
+
+labels = torch.ones(3, dtype=torch.int64)
+named = {"x": torch.ones(3, 6)}
+
+def loss(out):
+    return out.square().mean()
 
 def needs(width):
     return net
@@ -63,18 +69,19 @@ def test_the_depth_is_printed(folder, capsys, name, example):
         return
     assert main(["diagnose", f"models_here.py:{name}", "--example", example]) == 0
     out = capsys.readouterr().out
-    assert out.startswith("depth: 2 effective, 3 written\n")
+    assert out.startswith("Sequential (146 parameters) in training mode")
+    assert "depth: 2 effective, 3 written\n" in out
     assert "0, 1: these 2 layers are one linear map" in out
 
 
 def test_a_class_is_made_and_drawn_batches_are_taken(folder, capsys):
     assert main(["diagnose", "models_here.py:Net", "--example", "models_here.py:draw"]) == 0
-    assert capsys.readouterr().out.startswith("depth: 1 effective, 4 written\n")
+    assert "\ndepth: 1 effective, 4 written\n" in capsys.readouterr().out
 
 
 def test_whole_numbers_below_a_bound_are_taken(folder, capsys):
     assert main(["diagnose", "models_here.py:Words", "--example", "int64:2x5:50"]) == 0
-    assert capsys.readouterr().out.startswith("depth: ")
+    assert "\ndepth: " in capsys.readouterr().out
 
 
 def test_json_is_one_line(folder, capsys):
@@ -83,6 +90,78 @@ def test_json_is_one_line(folder, capsys):
     assert found["written_depth"] == 3 and found["effective_depth"] == 2
     assert found["runs"][0]["layers"] == ["0", "1"]
     assert (found["layers_before"], found["layers_after"]) == (3, 2)
+    assert not found["healthy"] and found["verdicts"][0]["kind"] == "linear run"
+    assert [layer["name"] for layer in found["layers"]] == ["0", "1", "3"]
+
+
+@pytest.mark.parametrize(
+    "loss", ["models_here.py:loss", "cross_entropy:models_here.py:labels", "cross_entropy:int64:3:2"]
+)
+def test_a_loss_is_taken_from_a_file_or_from_torch(folder, capsys, loss):
+    assert main(["diagnose", "models_here.py:net", "--example", "3x6", "--loss", loss, "--lr", "0.1"]) == 0
+    out = capsys.readouterr().out
+    assert "backward from the loss, " in out and " step" in out
+
+
+def test_a_batch_of_keywords_is_taken(folder, capsys):
+    assert main(["diagnose", "models_here.py:Net", "--example", "models_here.py:named"]) == 0
+    assert "inner.0" in capsys.readouterr().out
+
+
+def test_an_alarm_fails_a_strict_run_only(folder, capsys):
+    arguments = ["diagnose", "models_here.py:net", "--example", "8x6"]
+    assert main(arguments) == 0
+    assert main([*arguments, "--strict"]) == 1
+    assert main(["diagnose", "models_here.py:Words", "--example", "int64:8x5:50", "--strict"]) == 0
+
+
+def test_a_picture_is_kept(folder, capsys):
+    assert main(["diagnose", "models_here.py:net", "--example", "8x6", "--picture", "signal.png"]) == 0
+    assert (folder / "signal.png").read_bytes().startswith(
+        b"\x89PNG"
+    ) and "picture: signal.png" in capsys.readouterr().out
+
+
+SCRIPTS = {
+    "a loop": (
+        "for x in [torch.ones(2, 6)] * 3:\n    net(x).sum().backward()\n",
+        ":6 calls net(x).sum().backward() in the loop",
+    ),
+    "a call": (
+        "def work():\n    net(torch.ones(2, 6)).sum().backward()\n\ndef outer():\n    work()\n\nouter()\n",
+        "calls outer()",
+    ),
+    "a step": ("optimizer.step()\n", "calls optimizer.step()"),
+    "a trainer": ("trainer.fit(net)\n", "calls trainer.fit(net)"),
+    "under a with": ("with torch.enable_grad():\n    net(torch.ones(2, 6)).sum().backward()\n", ":6 calls net(x"[:8]),
+}
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+@pytest.mark.parametrize("place", ["script_here.py", "script_here"])
+def test_a_script_that_trains_is_not_imported_and_named(folder, capsys, monkeypatch, name, place):
+    monkeypatch.delitem(__import__("sys").modules, "script_here", raising=False)
+    body, where = SCRIPTS[name]
+    (folder / "script_here.py").write_text(f"import torch\nfrom torch import nn\n\nnet = nn.Linear(6, 2)\n{body}")
+    assert main(["diagnose", f"{place}:net", "--example", "4x6"]) == 1
+    err = capsys.readouterr().err
+    assert where in err and "script_here.py" in err and 'if __name__ == "__main__":' in err
+    assert "would train before it can be looked at" in err
+
+
+def test_a_script_that_trains_under_its_guard_is_imported(folder, capsys, monkeypatch):
+    monkeypatch.delitem(__import__("sys").modules, "guarded_here", raising=False)
+    source = "import torch\nnet = torch.nn.Linear(6, 2)\nnet.train()\n"
+    source += "def work():\n    net(torch.ones(2, 6)).sum().backward()\n"
+    (folder / "guarded_here.py").write_text(source + 'if __name__ == "__main__":\n    work()\n')
+    assert main(["diagnose", "guarded_here.py:net", "--example", "4x6"]) == 0
+
+
+def test_a_script_that_trains_is_imported_on_trust(folder, capsys, monkeypatch):
+    monkeypatch.delitem(__import__("sys").modules, "trusted_here", raising=False)
+    source = "import torch\nnet = torch.nn.Linear(6, 2)\nnet(torch.ones(2, 6)).sum().backward()\n"
+    (folder / "trusted_here.py").write_text(source)
+    assert main(["diagnose", "trusted_here.py:net", "--example", "4x6", "--trust"]) == 0
 
 
 @pytest.mark.parametrize(
@@ -108,7 +187,29 @@ def test_json_is_one_line(folder, capsys):
         (["models_here.py:net", "--example", "int64:6:0"], "the bound of whole numbers is at least 1"),
         (["models_here.py:fails", "--example", "4x6"], "models_here.py:fails() failed: OSError: no weights here"),
         (["models_here.py:net", "--example", "models_here.py:fails"], "fails() failed: OSError: no weights here"),
-        (["models_here.py:net", "--example", "4x7"], "models_here.py:net does not take the example (4x7): "),
+        (["models_here.py:net", "--example", "4x7"], "refused 4x7: RuntimeError: "),
+        (
+            ["models_here.py:net", "--example", "4x6", "--picture", "signal.txt"],
+            "the picture is 'signal.txt'; expected a name that ends in .png",
+        ),
+        (
+            ["models_here.py:net", "--example", "4x6", "--picture", "nowhere/signal.png"],
+            "the picture cannot be written to nowhere/signal.png",
+        ),
+        (
+            ["models_here.py:net", "--example", "4x6", "--loss", "cross_entropy"],
+            ", without a target",
+        ),
+        (["models_here.py:net", "--example", "4x6", "--loss", "crosentropy"], "which is no loss of torch's"),
+        (
+            ["models_here.py:net", "--example", "4x6", "--loss", "models_here.py:text"],
+            "models_here.py:text is str; expected",
+        ),
+        (["models_here.py:net", "--example", "4x6", "--loss", "models_here.py:los"], "models_here.py has no 'los'"),
+        (
+            ["models_here.py:net", "--example", "4x6", "--loss", "mse_loss:3x3"],
+            "the loss failed on the model's output (4x2)",
+        ),
     ],
 )
 def test_a_mistake_is_one_message(folder, capsys, arguments, message):

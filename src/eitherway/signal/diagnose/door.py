@@ -6,7 +6,8 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from torch import Tensor, nn
+import torch
+from torch import nn
 
 from eitherway.base.errors import ModelError
 from eitherway.graph.capture import name_of
@@ -25,7 +26,7 @@ from eitherway.signal.structure import read_structure
 
 def diagnose(
     model: nn.Module,
-    example: Tensor | tuple[Any, ...] | dict[str, Any] | Callable[[], Any],
+    example: torch.Tensor | tuple[Any, ...] | dict[str, Any] | Callable[[], Any],
     loss: Callable[..., Any] | tuple[Callable[..., Any], Any] | None = None,
     *,
     lr: float | None = None,
@@ -68,16 +69,17 @@ def diagnose(
         structure = read_structure(held.graph, model)
         way = trunk(held.graph, held.outputs)
         by_value, by_name = held.gradients(wanted(structure, held, way))
+        acted = activations(structure, held)
         evidence = Evidence(
             held,
             structure,
             tuple(
                 row
-                for row in rows(structure, held, by_value, by_name, lr)
+                for row in rows(structure, held, by_value, by_name, acted, lr)
                 if not held.graph.ops[row.producer.op].module.startswith(LOSS)
             ),
             attentions(structure, held),
-            activations(structure, held),
+            acted,
             by_value,
             by_name,
             way,

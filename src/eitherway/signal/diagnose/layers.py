@@ -144,9 +144,6 @@ def producer_of(structure: Structure, value: int) -> Producer | None:
         source = structure.sources.get(value)
         if source is not None and source.producer is not None:
             return structure.producers[source.producer]
-        made = next((p for p in structure.producers if p.output == value), None)
-        if made is not None:
-            return made
         residual = next((r for r in structure.residuals if r.output == value), None)
         if residual is not None and residual.last:
             return structure.producers[residual.last[-1]]
@@ -172,10 +169,10 @@ def rows(
     run: Run,
     by_value: dict[int, Tensor],
     by_name: dict[str, Tensor],
+    acted: dict[int, Slopes],
     lr: float | None,
 ) -> tuple[Row, ...]:
     """One row for each use of a weight, in the order they ran."""
-    acted = activations(structure, run)
     owner: dict[int, Slopes] = {}
     for value, measured in acted.items():
         p = producer_of(structure, value)

@@ -47,19 +47,18 @@ class Samples:
 
 
 def rms(tensor: Tensor) -> float:
-    """Root of the mean square, without overflow on the way."""
-    flat = tensor.detach().reshape(-1)
-    if not flat.numel():
-        return 0.0
-    top = float(flat.abs().max())
-    if not 0 < top < math.inf:
-        return 0.0 if top == 0 else NAN
-    return top * float((flat / top).double().square().mean().sqrt())
+    """Root of the mean square, without overflow on the way; nan where a number is not finite."""
+    return norm(tensor) / tensor.numel() ** 0.5 if tensor.numel() else 0.0
 
 
 def norm(tensor: Tensor) -> float:
-    """Euclidean length, without overflow on the way."""
-    return rms(tensor) * tensor.numel() ** 0.5
+    """Euclidean length, without overflow on the way; nan where a number is not finite."""
+    flat = tensor.detach().reshape(-1)
+    length = float(torch.linalg.vector_norm(flat, dtype=torch.float64))  # squares of float32 fit
+    if math.isinf(length) and bool(torch.isfinite(flat).all()):
+        top = float(flat.abs().max())
+        length = top * float(torch.linalg.vector_norm(flat / top, dtype=torch.float64))
+    return length if math.isfinite(length) else NAN
 
 
 def by_sample(tensor: Tensor, batch: int) -> Tensor | None:

@@ -54,11 +54,12 @@ def plot_signal(found: Diagnosis, axes: Axes | None = None) -> Axes:
             if spans:
                 axes.text(
                     max(spans[0][0] - 0.4, -0.5), 0.97 - 0.07 * k, verdict.kind, color=BAD, fontsize=9, va="top",
+                    bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.0},
                     transform=axes.get_xaxis_transform(),
                 )  # fmt: skip
         _name_layers(axes, [x.name for x in layers])
         axes.set_title(found.summary if len(found.summary) < 80 else found.summary[:77] + "...")
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.30 if len(layers) <= _NAMED else -0.16), ncols=2)
+        axes.legend(loc="best")
     return axes
 
 
@@ -72,13 +73,20 @@ def _at_least_a_decade(axes: Axes) -> None:
 
 def _name_layers(axes: Axes, names: Sequence[str]) -> None:
     if len(names) <= _NAMED:
-        axes.set_xticks(range(len(names)), [n if len(n) < 19 else f"..{n[-16:]}" for n in names])
+        axes.set_xticks(range(len(names)), [_end(n, 20) for n in names])
         axes.tick_params(axis="x", rotation=30 if sum(map(len, names)) > 50 else 0)
     else:
         step = -(-len(names) // 8)
         shown = list(range(0, len(names), step))
-        axes.set_xticks(shown, [names[k] if len(names[k]) < 12 else f"..{names[k][-10:]}" for k in shown])
+        axes.set_xticks(shown, [_end(names[k], 13) for k in shown])
         axes.set_xlabel(f"layer, of {len(names)} in the order they run")
+
+
+def _end(name: str, most: int) -> str:
+    """The last parts of a dotted name that fit."""
+    while len(name) > most and "." in name:
+        name = name.partition(".")[2]
+    return name
 
 
 def _spans(names: Sequence[str], marked: Sequence[str]) -> list[tuple[int, int]]:

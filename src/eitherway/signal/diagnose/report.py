@@ -70,7 +70,7 @@ class Diagnosis:
     def summary(self) -> str:
         """One line."""
         if self.healthy:
-            return f"healthy: no alarm in {len(self.layers)} layers"
+            return f"healthy: no alarm in {len(self.layers)} layer{'' if len(self.layers) == 1 else 's'}"
         kinds = ", ".join(dict.fromkeys(v.kind for v in self.alarms))
         return f"{len(self.alarms)} alarm{'' if len(self.alarms) == 1 else 's'}: {kinds}"
 

@@ -11,7 +11,7 @@ import torch
 from eitherway.graph import Op, Value
 from eitherway.signal.diagnose.evidence import Evidence
 from eitherway.signal.diagnose.layers import Row, weight_rows
-from eitherway.signal.diagnose.slopes import theory
+from eitherway.signal.diagnose.slopes import unit_theory
 from eitherway.signal.diagnose.verdicts.parts import ROOT, THOUSAND, Found, found, many, ratio, scheme_for, times
 from eitherway.signal.diagnose.verdicts.scale import forward, why, widest
 
@@ -63,7 +63,7 @@ def _why(rows: list[Row], each: float) -> tuple[str, str]:
     """What a factor a layer of the gradient comes from: weights, or the slope of the function between."""
     inner = [r for r in rows[1:] if r.before is not None and r.before_theory is not None] or list(rows)
     row = inner[len(inner) // 2]
-    known = theory(row.before, 0.0, 1.0) if row.before is not None else None
+    known = unit_theory(row.before) if row.before is not None else None
     if known is None or row.before is None:
         return why(rows, each)
     chi = known.slope / known.second  # of the squared gradient, with weights that keep the signal
@@ -235,18 +235,24 @@ def _frozen(e: Evidence, names: list[str]) -> Iterator[Found]:
 
 
 def looks_drawn(e: Evidence, row: Row) -> bool:
-    """Whether a weight looks like independent random numbers: its largest singular value is where chance puts it.
+    """Whether a weight looks like independent random numbers, uniform or normal, or like an orthogonal matrix.
 
-    For (m, n) of deviation s that is s (sqrt m + sqrt n), within a few per cent from 32 rows on (Marchenko and Pastur);
-    training adds directions that stand out.
+    Uniform numbers end at sqrt(3) deviations, and the first steps of training pass that. Normal ones have a kurtosis of
+    3 and, as an (m, n) matrix of deviation s, a largest singular value of s (sqrt m + sqrt n) (Marchenko and Pastur
+    1967); training adds directions that stand out.
     """
     weight = weight_rows(row.producer, e.run)
     if weight is None or min(weight.shape) < 4 or weight.numel() > 2**22:
         return False
-    if row.producer.kind == "embedding":
-        return abs(float(weight.std()) - 1) < 0.05 and abs(float(weight.mean())) < 0.05
+    scaled = (weight - weight.mean()) / weight.std()
+    if float(scaled.abs().max()) < 1.02 * 3**0.5:
+        return True
+    values = torch.linalg.svdvals(weight)
+    if float(values[0]) < 1.01 * float(values[-1]):
+        return True
+    normal = abs(float(scaled.pow(4).mean()) - 3) < 5 * (24 / weight.numel()) ** 0.5
     edge = float(weight.std()) * (weight.shape[0] ** 0.5 + weight.shape[1] ** 0.5)
-    return float(torch.linalg.matrix_norm(weight, 2)) < 1.1 * edge
+    return normal and float(values[0]) < 1.06 * edge
 
 
 _STEPS = ("round", "sign", "sgn", "floor", "ceil", "trunc", "heaviside", "fix", "frac")

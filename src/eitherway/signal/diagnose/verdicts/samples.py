@@ -11,7 +11,7 @@ import torch
 from eitherway.signal.diagnose.evidence import TELLING, Evidence, Station
 from eitherway.signal.diagnose.layers import weight_rows
 from eitherway.signal.diagnose.measure import rms
-from eitherway.signal.diagnose.slopes import theory
+from eitherway.signal.diagnose.slopes import unit_theory
 from eitherway.signal.diagnose.verdicts.parts import ROOT, Found, found, many, scheme_for
 
 ALIKE = 0.005
@@ -33,7 +33,7 @@ def unequal(e: Evidence) -> Iterator[Found]:
     rows = [s.row for s in far if s.row is not None]
     worst = max(s.samples.spread for s in far)
     row = rows[len(rows) // 2]
-    known = theory(row.before, 0.0, 1.0) if row.before is not None else None
+    known = unit_theory(row.before) if row.before is not None else None
     cause = "differences in size grow from layer to layer"
     if known is not None and known.stability > 1.02 and row.before is not None:
         cause = f"{row.before.text}'s variance map is unstable (Q' = {known.stability:.3g}): differences in size grow"

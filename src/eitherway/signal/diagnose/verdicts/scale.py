@@ -11,7 +11,7 @@ import torch
 from eitherway.signal.diagnose.evidence import Evidence, Station
 from eitherway.signal.diagnose.layers import Row
 from eitherway.signal.diagnose.measure import rms
-from eitherway.signal.diagnose.slopes import theory
+from eitherway.signal.diagnose.slopes import unit_theory
 from eitherway.signal.diagnose.verdicts.parts import ROOT, THOUSAND, Found, found, many, ratio, scheme_for, times
 
 
@@ -288,7 +288,7 @@ def forward(row: Row) -> float | None:
     """Growth that theory gives a layer at unit scale: gain of the weights x sqrt(E phi^2); None where unknown."""
     if row.before is None or math.isnan(row.signal.weight_gain):
         return None
-    known = theory(row.before, 0.0, 1.0)
+    known = unit_theory(row.before)
     return None if known is None else row.signal.weight_gain * math.sqrt(known.second)
 
 
@@ -300,7 +300,7 @@ def why(rows: Sequence[Row], each: float) -> tuple[str, str]:
     typical = math.exp(sum(math.log(x) for _, x in excess) / len(excess))
     row = excess[len(excess) // 2][0]
     text = row.before.text if row.before is not None and row.before.kind == "activation" else ""
-    known = theory(row.before, 0.0, 1.0) if row.before is not None else None
+    known = unit_theory(row.before) if row.before is not None else None
     after = f" after {text}" if text else ""
     mend = scheme_for(row.before)
     unstable = known is not None and known.stability > 1.02
