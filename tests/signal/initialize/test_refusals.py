@@ -62,19 +62,19 @@ def all_integers() -> nn.Module:
         (lambda: nn.Sequential(torch.jit.script(mlp(16, 8, 4))), "0 is TorchScript, which runs outside of Python"),
         (lambda: torch.compile(mlp(16, 8, 4)), "is compiled, and what was compiled cannot be followed"),
         (nn.ReLU, "has no parameters, so there is nothing to start"),
-        (lambda: nn.Sequential(nn.LazyLinear(8)), "are lazy and have no shape yet; run the model once first"),
-        (lambda: mlp(16, 8, 4).to("meta"), "on the meta device and have no memory to write into"),
-        (complex_one, "extra has complex numbers; the laws here are for real ones"),
-        (lambda: with_parameter(torch.eye(2).to_sparse()), "extra is sparse; starts are drawn for dense parameters"),
+        (lambda: nn.Sequential(nn.LazyLinear(8)), "no shape yet; run the model once first"),
+        (lambda: mlp(16, 8, 4).to("meta"), "no memory to write into; make it first"),
+        (complex_one, "complex numbers; the laws here are for real ones"),
+        (lambda: with_parameter(torch.eye(2).to_sparse()), "sparse; starts are drawn for dense parameters"),
         (shared, "lies in memory shared with other processes"),
-        (overlapping, "0.weight and 2.weight overlap in memory"),
-        (expanded, "0.bias is expanded: several of its entries are one number in memory"),
+        (overlapping, "overlap in memory, so that starting one changes the other"),
+        (expanded, "is expanded: several of its entries are one number in memory"),
         (of_inference, "of inference mode and cannot be written outside of it"),
         (
             lambda: mlp(16, 8, 4).requires_grad_(False),
             "frozen \\(requires_grad is False\\), and nothing else was to be started",
         ),
-        (all_integers, "codes has no floating-point numbers, and nothing else was to be started"),
+        (all_integers, "no floating-point numbers, and nothing else was to be started"),
     ],
 )
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script.*")
@@ -90,7 +90,7 @@ def test_a_model_that_cannot_be_written_is_refused(model, message):
         (None, "got NoneType as the example: expected a tensor"),
         (torch.empty(0, 16), "the example of shape \\(0, 16\\) is empty; expected a few samples"),
         (X * torch.nan, "holds 128 NaN or inf; expected finite numbers"),
-        (X.to_sparse(), "the example is sparse; the model is run on real, dense numbers"),
+        (X.to_sparse(), "; the model is run on real, dense numbers"),
         (X.to("meta"), "the example is on the meta device"),
         (
             X[:, :9],
@@ -162,8 +162,8 @@ def test_an_activation_that_has_no_moments_is_refused_with_its_line(function, me
         ({"residual": "none"}, "residual='none' is no rule for residual branches. Known: sqrt, zero, fixup"),
         ({"only": "head.*"}, "only='head.\\*' means no parameter of this model. Known: 0, 2, 0.weight"),
         ({"only": "weigth"}, "only='weigth' means no parameter of this model"),
-        ({"only": ()}, "only=\\(\\) holds no patterns; expected names of parameters or modules"),
-        ({"only": 3}, "only=3 holds no patterns"),
+        ({"only": ()}, "holds no patterns; expected names of parameters or modules"),
+        ({"only": 3}, "holds no patterns; expected names of parameters"),
     ],
 )
 def test_unknown_options_are_refused_with_the_nearest(options, message):

@@ -1,4 +1,4 @@
-"""A model that was trained is not overwritten unawares; no fresh model, however it was started, is taken for trained."""
+"""A trained model is not overwritten unawares; no fresh one, however it was started, is taken for trained."""
 
 import pytest
 import torch

@@ -132,10 +132,11 @@ def _measure(
             rms = math.sqrt(mean_square(walk.env[producer.output]))
             target = plan.rms.get(index, 0.0)
             if factors is not None and scaled is not None and index in allowed and _off(rms, target, allowed[index]):
-                made = multiplied(stage.made[producer.name], target / rms)
                 factors[index] = target / rms
-                scaled[producer.name] = made
-                _again(walk, graph.ops[producer.op], op, producer.name, made)
+                names = [name for name in (producer.name, producer.bias) if name in stage.made]
+                made = {name: multiplied(stage.made[name], target / rms) for name in names if name is not None}
+                scaled.update(made)
+                _again(walk, graph.ops[producer.op], op, made)
                 rms = math.sqrt(mean_square(walk.env[producer.output]))
             measured[index] = rms
 
@@ -147,9 +148,10 @@ def _measure(
     return measured, _geometry(ends, samples)
 
 
-def _again(walk: Walk, first: Op, last: Op, name: str, tensor: Tensor) -> None:
-    """Runs a weighted sum and its bias again with another weight, when the walk stands behind them."""
-    walk.replace(name, tensor, first.index)
+def _again(walk: Walk, first: Op, last: Op, made: Mapping[str, Tensor]) -> None:
+    """Runs a weighted sum and its bias again with other contents, when the walk stands behind them."""
+    for name, tensor in made.items():
+        walk.replace(name, tensor, first.index)
     stale = set(first.outputs)
     walk.do(first)
     for op in walk.graph.ops[first.index + 1 : last.index + 1]:

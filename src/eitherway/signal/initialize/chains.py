@@ -14,7 +14,7 @@ from eitherway.base.errors import ModelError
 from eitherway.graph import Graph
 from eitherway.signal.initialize.plan import Plan
 from eitherway.signal.initialize.stage import Stage
-from eitherway.signal.initialize.theory import phi
+from eitherway.signal.initialize.theory import MOVES, phi
 from eitherway.signal.schemes import choose, draw
 from eitherway.signal.schemes import mirror as mirrored
 from eitherway.signal.schemes.shaped import Shape, affine, shape
@@ -22,11 +22,6 @@ from eitherway.signal.schemes.window import window
 from eitherway.signal.structure import Chain, Path, Producer
 
 CHAINED = ("mirror", "shaped", "window")
-_MOVES = {
-    "flatten", "view", "reshape", "_unsafe_view", "ravel", "unflatten", "squeeze", "unsqueeze", "contiguous", "clone",
-    "dropout", "alpha_dropout", "feature_dropout", "feature_alpha_dropout", "identity", "to", "_to_copy", "alias",
-}  # fmt: skip
-"""Between two weights these leave channels in their order; anything else that moves is not followed."""
 
 
 @dataclass(frozen=True)
@@ -105,12 +100,16 @@ class Chained:
             matrix = draw.orthogonal_kernel(
                 place.shape, gain=size, generator=generator, dtype=torch.float64, **place.arguments
             )
+            if left is not None and left.centring and (bare or place.arguments["transposed"]):
+                matrix = _centred(matrix, place)
         else:
             out, into = place.shape[::-1] if place.flipped else place.shape
             centred = bare and left is not None and left.centring
             matrix = draw.orthogonal(out, into, gain=size, centred=centred, generator=generator, dtype=torch.float64)
         if place.arguments.get("transposed"):
-            weight, bias = _transposed_affine(matrix, left, right, place)
+            factor = (right.alpha if right else 1.0) * (left.gamma if left else 1.0)
+            out = place.shape[1] * place.arguments["groups"]  # the matrix is centred: no mean is left to take off
+            weight, bias = factor * matrix, torch.full((out,), right.beta if right else 0.0, dtype=torch.float64)
         else:
             weight, bias = affine(matrix, before=left, after=right)
         planned = math.hypot(right.alpha, right.beta) if right else self.last if after is None else 1.0
@@ -181,12 +180,13 @@ def _made(
     names, reasons = [wanted], []
     if wanted == "auto":
         kinds = {plan.theory.signature(f): f for f in functions if f is not None}
-        for f in kinds.values():
-            choice = choose.best(phi(f, plan.structure.graph), depth, bias=biased, width_even=even)
-            names = [choice.name]
-            reasons.append(choice.reason)
-        if len(kinds) > 1 or names[0] not in CHAINED:
-            return None if len(kinds) == 1 else "several activations take turns"
+        graph = plan.structure.graph
+        choices = [choose.best(phi(f, graph), depth, bias=biased, width_even=even) for f in kinds.values()]
+        found = [choice.name for choice in choices]
+        names = [found[0] if len(set(found)) == 1 else "shaped" if biased else "window"]
+        reasons = list(dict.fromkeys(choice.reason for choice in choices))
+        if "gain" in found or names[0] not in CHAINED:
+            return None
     try:
         made = _with(names[0], base, plan, functions, depth, biased, even)
     except ModelError as error:
@@ -218,12 +218,19 @@ def _with(
         if not even:
             return "channels between its weights cannot be paired"
         return replace(base, scheme=scheme, pairs=tuple(solved(f, mirrored.mirror) for f in functions))
-    law = shape if scheme == "shaped" else window
-    shapes = tuple(solved(f, lambda function: law(function, depth, bias=biased)) for f in functions)
-    for k, found in enumerate(shapes):
-        after = base.places[k + 1]
-        if found is not None and found.centring and after.producer.bias is None and after.arguments:
-            return f"{after.producer.name} is a convolution without a bias, which a mean must be taken off by"
+    mixed = len({plan.theory.signature(f) for f in functions if f is not None}) > 1
+
+    def law(function: Any) -> Shape:
+        if scheme == "window":
+            return window(function, depth, bias=biased)
+        try:
+            return shape(function, depth, bias=biased)
+        except ModelError:
+            if not mixed:
+                raise
+            return window(function, depth, bias=biased)  # of several activations some have no exact point
+
+    shapes = tuple(solved(f, law) for f in functions)
     return replace(base, scheme=scheme, shapes=shapes)
 
 
@@ -275,7 +282,7 @@ def _convolution(graph: Graph, producer: Producer) -> dict[str, Any] | None:
 
 def _between(graph: Graph, before: Place, after: Place, path: Path) -> str:
     """Why channels do not pass from one layer to the next in their order; "" where they do."""
-    if path.kind == "same" and any(graph.ops[i].name.removesuffix("_") not in _MOVES for i in path.ops):
+    if path.kind == "same" and any(graph.ops[i].name.removesuffix("_") not in MOVES for i in path.ops):
         return f"between {before.producer.name} and {after.producer.name} values move"
     out, into = _channels(before)[0], _channels(after)[1]
     if out == into:
@@ -308,17 +315,16 @@ def _can_pair(places: list[Place], functions: list[Path | None]) -> bool:
     return True
 
 
-def _transposed_affine(matrix: Tensor, left: Shape | None, right: Shape | None, place: Place) -> tuple[Tensor, Tensor]:
-    """`affine` for a kernel (in, out / groups, *taps): its outputs lie on the second axis, group by group."""
-    groups = place.arguments["groups"]
-    rows = matrix.unflatten(0, (groups, -1)).transpose(1, 2).flatten(0, 1)  # (out, in / groups, *taps)
-    taps = max(1, math.prod(min(s, t) for s, t in zip(place.arguments["stride"], place.shape[2:])))
-    weight, _ = affine(rows, before=left, after=right)
-    alpha, beta = (right.alpha, right.beta) if right else (1.0, 0.0)
-    gamma, mu = (left.gamma, left.mu) if left else (1.0, 0.0)
-    # each output position sees one tap of the block that tiles the output
-    bias = beta - alpha * gamma * mu * rows.flatten(1).sum(1) / taps
-    return weight.unflatten(0, (groups, -1)).transpose(1, 2).flatten(0, 1).contiguous(), bias
+def _centred(matrix: Tensor, place: Place) -> Tensor:
+    """A kernel whose sums over what an output position reads are 0, so that the mean of its inputs is not passed on."""
+    if not place.arguments["transposed"]:
+        inside = matrix != 0
+        axes = tuple(range(1, matrix.dim()))
+        count = inside.sum(axes, keepdim=True).clamp(min=2)
+        return (matrix - inside * matrix.sum(axes, keepdim=True) / count) * (count / (count - 1)).sqrt()
+    maps = matrix.unflatten(0, (place.arguments["groups"], -1))  # (groups, in / groups, out / groups, *taps)
+    count = max(2, maps.shape[1])
+    return ((maps - maps.mean(1, keepdim=True)) * math.sqrt(count / (count - 1))).flatten(0, 1)
 
 
 def _span(producers: list[Producer]) -> str:

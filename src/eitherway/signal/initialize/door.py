@@ -135,8 +135,8 @@ def _certified(plan: Plan, stage: Stage, chains: dict[int, Chained], samples: in
         alone = uses.count(producer.name) == 1 and producer.name not in plan.structure.tied and not producer.part
         zero_bias = producer.bias is None or plan.constants.get(producer.bias, (nan, ""))[0] == 0
         chain = chains.get(index)
-        ends = chain is None or (chain.at[index] == len(chain.places) - 1 and chain.scheme == "mirror")
-        if use.rescale and alone and zero_bias and ends and use.target > 0:
+        ends = chain is None or chain.at[index] == len(chain.places) - 1
+        if use.rescale and alone and (zero_bias or chain is not None) and ends and use.target > 0:
             scalable[index] = CLOSE if chain is None else CHANCE
     return certify(plan, stage, scalable, samples)
 

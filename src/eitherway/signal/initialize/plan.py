@@ -238,6 +238,10 @@ def _plain(use: Use, scheme: str, plan: Plan, path: Path | None) -> None:
         elif pair and producer.bias and producer.bias in plan.constants:
             plan.constants.pop(producer.bias)
             plan.bias_stds[producer.bias] = math.sqrt(pair[1])
+            if plan.moments(path) is None:  # it reads no activation: all that its bias leaves of the variance
+                use.target = math.sqrt(max(1 - pair[1], 0.0))
+                use.why = "edge of chaos: the variance that the bias leaves"
+                return
     share = use.target  # below 1 in residual branches
     use.gain = gain * share
     if scheme in ("kaiming", "lecun", "xavier"):

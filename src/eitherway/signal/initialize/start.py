@@ -93,7 +93,8 @@ class Starter:
             return
         expected = self._expected(producer, second)
         self.seconds[producer.index] = expected.second
-        use.target = self._target(producer, walk)
+        if producer.index in self.plan.targets.streams:
+            use.target = self._target(producer, walk)
         std = self._std(use, expected)
         place = _place(producer)
         self.demands.setdefault(place, {})[producer.index] = std

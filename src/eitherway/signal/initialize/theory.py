@@ -19,6 +19,11 @@ from eitherway.signal.structure import Path, Structure
 
 _NODES = {2: 241, 3: 61}
 """Points per source where several are independent: midpoints on [-6.5, 6.5]."""
+MOVES = {
+    "flatten", "view", "reshape", "_unsafe_view", "ravel", "unflatten", "squeeze", "unsqueeze", "contiguous", "clone",
+    "dropout", "alpha_dropout", "feature_dropout", "feature_alpha_dropout", "identity", "to", "_to_copy", "alias",
+}  # fmt: skip
+"""Operations that leave channels in their order."""
 _PROBE = torch.linspace(-2, 2, 8, dtype=torch.float64)
 
 
@@ -107,10 +112,13 @@ class Theory:
         parts = []
         for k, index in enumerate(path.ops):
             op = graph.ops[index]
+            if op.name.removesuffix("_") in MOVES and op.inputs and op.inputs[0] in local:
+                local.update(dict.fromkeys(op.outputs, local[op.inputs[0]]))
+                continue
             local.update({value: f"{k}.{j}" for j, value in enumerate(op.outputs)})
-            parts.append(
-                (op.name, str(op.target), repr(mapped((op.args, op.kwargs), lambda leaf: self._named(leaf, local))))
-            )
+            own = id(op.target) if op.custom else ""
+            held = repr(mapped((op.args, op.kwargs), lambda leaf: self._named(leaf, local)))
+            parts.append((op.name.removesuffix("_"), own, held))
         return path.kind, len(path.sources), tuple(parts)
 
     def _named(self, leaf: Any, local: Mapping[int, str]) -> Any:

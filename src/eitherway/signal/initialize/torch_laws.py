@@ -8,6 +8,7 @@ from typing import Literal
 
 import torch
 from torch import Generator, Tensor, nn
+from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
 from eitherway.signal.schemes import draw
 
@@ -49,6 +50,8 @@ def torch_law(module: nn.Module, leaf: str, parameter: Tensor) -> TorchLaw | Non
         return TorchLaw("gaussian", 1.0, 1.0, f"N(0, 1), {name}")
     if isinstance(module, nn.Bilinear):
         return _uniform(module.in1_features, name)
+    if isinstance(module, NonDynamicallyQuantizableLinear) and leaf == "bias":
+        return TorchLaw("constant", 0.0, math.nan, "as torch's attention")
     if isinstance(module, nn.Linear | nn.modules.conv._ConvNd):
         weight = module.weight
         return _uniform(max(1, math.prod(weight.shape[1:])), name)
