@@ -331,9 +331,7 @@ class Perceiver(nn.Module):
 
 
 TRANSFORMERS = (
-    Architecture(
-        "ViT", ViT, lambda: torch.randn(8, 3, 32, 32), Facts(("head",), ("blocks.*.attn.*", "blocks.*.mlp.*"))
-    ),
+    Architecture("ViT", ViT, lambda: torch.randn(8, 3, 32, 32), Facts(("head",), ("blocks.*",))),
     Architecture(
         "pre-norm encoder",
         PreNormEncoder,
