@@ -87,3 +87,13 @@ def test_a_case_reads_and_draws():
 def test_sizes_are_checked(width, depth, samples):
     with pytest.raises(ModelError, match="expected positive sizes and"):
         carry(width=width, depth=depth, samples=samples)
+
+
+def test_an_activation_with_a_setting_a_channel_is_refused():
+    with pytest.raises(ModelError, match="carry needs one function for all units"):
+        carry(torch.nn.PReLU(4), width=4, depth=3, samples=4)
+
+
+def test_functions_of_a_number_are_carried_too():
+    found = carry(lambda u: max(float(u), 0.0), "kaiming", width=16, depth=4, samples=4)
+    assert found.rms == pytest.approx(carry(torch.relu, "kaiming", width=16, depth=4, samples=4).rms)

@@ -135,7 +135,8 @@ def carry(
         seed: of everything drawn.
 
     Raises:
-        ModelError: if a size or the scheme makes no sense, or the scheme has no start for `phi`.
+        ModelError: if a size or the scheme makes no sense, the scheme has no start for `phi`, or `phi` is not one
+            function for all units.
 
     >>> carry().verdict
     'overflows at layer 28'
@@ -146,6 +147,11 @@ def carry(
             "at least two samples"
         )
     known = None if phi is None else Activation(phi)
+    if known is not None and known.columns > 1:
+        raise ModelError(
+            f"{known.name} has {known.columns} settings, one a channel; carry needs one function for all units: give "
+            "one setting, such as torch.nn.PReLU()"
+        )
     generator = torch.Generator().manual_seed(seed)
     h = torch.randn(samples, width, generator=generator)
     h /= h.square().mean().sqrt()

@@ -74,6 +74,9 @@ def plot_cases(cases: Sequence[Carry], axes: Axes | None = None) -> Axes:
             height = 1.0 if good else 0.7  # below those that stay
             labels += [(height, f"{name}{ending}", BEST if good else FAINT) for name in names]
         axes.set(yscale="log", xlim=(0, depth), ylim=(low, high), xlabel="layer", ylabel="rms of the signal")
+        if high / low > 1e30:
+            axes.set_yticks([10.0**power for power in range(-300, 300, 10) if low <= 10.0**power <= high])
+            axes.minorticks_off()
         _write(axes, labels, depth, low, high)
         axes.set_title(f"A vector of {cases[0].width} numbers through {depth} matrices")
     return axes

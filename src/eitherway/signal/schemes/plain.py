@@ -93,6 +93,24 @@ def noise(found: Moments, width: int, *, orthogonal: bool = False) -> float:
     return max(found.noise - fixed, 0.0) / width
 
 
+def wander(found: Moments, width: int, depth: int, *, orthogonal: bool = False) -> float:
+    """Standard deviation of the log of a sample's rms after `depth` layers, over starts: sqrt(v sum Q'^2k) / 2.
+
+    Below Q' = 1 what a layer adds is forgotten; at 1 it is a random walk; above, a lottery.
+
+    >>> from eitherway.signal.moments import moments
+    >>> import torch
+    >>> [round(wander(moments(phi), 512, 1000), 2) for phi in (torch.relu, torch.tanh)]
+    [1.56, 0.02]
+    """
+    ratio = found.stability**2
+    try:
+        steps = depth if abs(ratio - 1) < 1e-9 else (ratio**depth - 1) / (ratio - 1)
+    except OverflowError:
+        return math.inf
+    return math.sqrt(noise(found, width, orthogonal=orthogonal) * steps) / 2
+
+
 def correction(found: Moments, width: int, *, orthogonal: bool = False) -> float:
     """e^(v/4): what the gain is multiplied with so that the typical signal, not its mean square over starts, is kept.
 
