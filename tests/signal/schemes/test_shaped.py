@@ -31,7 +31,7 @@ def named(phi):
     return getattr(phi, "__name__", str(phi))
 
 
-@pytest.mark.parametrize("depth", [30, 1000, 100_000])
+@pytest.mark.parametrize("depth", [30, 1000, pytest.param(100_000, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("phi", SMOOTH, ids=named)
 def test_both_equations_hold_at_every_depth(phi, depth):
     found = shape(phi, depth)
