@@ -472,3 +472,43 @@ def test_reading_and_replaying_change_nothing():
     assert torch.equal(chance, torch.get_rng_state()) and model.training
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
     assert all(p.grad is None for p in model.parameters())
+
+
+def test_a_branch_ends_in_what_is_weighed_and_not_in_the_weights():
+    class Bare(nn.Module):
+        """Attention without an output layer, then a mixture of experts with a softmax router."""
+
+        def __init__(self):
+            super().__init__()
+            self.q, self.k, self.v, self.route = (nn.Linear(8, 8) for _ in range(4))
+            self.expert = nn.Parameter(torch.zeros(8, 8, 8))
+
+        def forward(self, x):
+            x = x + (self.q(x) @ self.k(x).transpose(1, 2)).softmax(-1) @ self.v(x)
+            y = torch.einsum("btd,edf->betf", x, self.expert)
+            return x + torch.einsum("betf,bte->btf", y, self.route(x).softmax(-1))
+
+    with torch.random.fork_rng(devices=[]):
+        model = Bare()
+    structure = read_structure(capture(model, randn(2, 3, 8)), model)
+    assert [names(structure, r.last) for r in structure.residuals] == [["v.weight"], ["expert"]]
+
+
+def test_words_chosen_by_argmax_end_no_head():
+    class Greedy(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.e, self.cell, self.out = nn.Embedding(9, 8), nn.GRUCell(8, 8), nn.Linear(8, 9)
+
+        def forward(self, word):
+            h, answers = torch.zeros(word.shape[0], 8), []
+            for _ in range(2):
+                h = self.cell(self.e(word), h)
+                answers.append(self.out(h))
+                word = answers[-1].argmax(-1)
+            return torch.stack(answers, 1)
+
+    with torch.random.fork_rng(devices=[]):
+        model = Greedy()
+    structure = read_structure(capture(model, torch.arange(3)), model)
+    assert names(structure, structure.heads) == ["out.weight", "out.weight"]

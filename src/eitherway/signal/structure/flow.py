@@ -84,7 +84,8 @@ class Flow:
     def start(self, value: int, kind: SourceKind, text: str, op: int, inputs: tuple[int, ...] = (), **more) -> Atom:
         """A new source; what lies behind it is what lies behind the inputs."""
         reach = made = 0
-        for i in inputs:
+        kept = self.graph.values[value].dtype.is_floating_point or self.graph.values[value].dtype.is_complex
+        for i in inputs if kept else ():  # through integers (argmax) no gradient goes back
             found = self.state(i)
             if type(found) is Signal:
                 reach |= found.reach

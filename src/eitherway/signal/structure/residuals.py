@@ -6,11 +6,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from eitherway.graph import Op
 from eitherway.signal.structure.atoms import Atom, Sum
 from eitherway.signal.structure.between import operations
 from eitherway.signal.structure.constants import Known
 from eitherway.signal.structure.flow import Flow
-from eitherway.signal.structure.names import CELLS, PRODUCTS, RECURRENT, plain
+from eitherway.signal.structure.names import CELLS, PRODUCTS, PRODUCTS_OF_MATRICES, RECURRENT, plain
 from eitherway.signal.structure.parts import Producer, Residual
 
 _BRANCHES = 4
@@ -205,8 +206,19 @@ def _ending(flow: Flow, branch: int, start: Atom) -> tuple[list[int], int | None
         elif atom.op >= 0:
             inside = [i for i, d in enumerate(flow.drafts) if d.op == atom.op] if atom.text in _KERNELS else []
             found += inside
-            wanted += [] if inside else flow.graph.ops[atom.op].inputs
+            wanted += () if inside else _carried(flow, flow.graph.ops[atom.op])
     return sorted(set(found)), norm
+
+
+def _carried(flow: Flow, op: Op) -> tuple[int, ...]:
+    """What an operation hands on: of an attention or a mixture what is weighed, not the weights."""
+    if plain(op) == "scaled_dot_product_attention":
+        return op.inputs[2:3]
+    if plain(op) not in PRODUCTS_OF_MATRICES:
+        return op.inputs
+    atoms = {i: flow.single(i) for i in op.inputs}
+    weighed = tuple(i for i, atom in atoms.items() if atom is None or not atom.text.startswith("softmax"))
+    return weighed or op.inputs
 
 
 def _followed(flow: Flow, value: int, start: Atom) -> tuple[int, ...]:
