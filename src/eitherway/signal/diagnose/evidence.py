@@ -104,6 +104,12 @@ class Evidence:
             found.setdefault(residual.stream_id, []).append(residual)
         return {i: sorted(adds, key=lambda r: r.op) for i, adds in found.items()}
 
+    @cached_property
+    def read_by_norms(self) -> frozenset[int]:
+        """Residual streams that branches read through a norm: their size does not enter what comes after."""
+        adds = [r for stream in self.streams.values() for r in stream if self.before_norm(r)]
+        return frozenset(i for r in adds for i in (r.stream, r.output))
+
     def before_norm(self, residual: Residual) -> bool:
         """Whether what the branch reads is normalised first, so that the stream's size does not enter it."""
         sources = self.structure.sources

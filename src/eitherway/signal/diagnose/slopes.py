@@ -59,7 +59,7 @@ class Theory:
     """Growth of log E phi^2 with log scale^2."""
     mean_share: float
     squashing: bool
-    """Whether it is flat at both ends."""
+    """Whether it is flat at both ends, and steep where most of the numbers fall."""
     steepest: float
     """|slope| that nine tenths of the numbers within two standard deviations stay below: poles and jumps left out."""
 
@@ -103,7 +103,8 @@ def theory(path: Path, mean: float, scale: float) -> Theory | None:
     stability = float(weights @ (y.square() * (z * z - 1))) / (2 * second)  # Stein: right where phi jumps, too
     steepest = float(dy[z.abs() <= 2].abs().quantile(0.9))
     flat = ends[1].abs() < FLAT * max(steepest, 1e-300)
-    squashing = bool(flat.all())
+    asleep = (dy.abs() < FLAT * steepest).double() @ (torch.exp(-z * z / 2) / torch.exp(-z * z / 2).sum())
+    squashing = bool(flat.all()) and float(asleep) < 0.25  # ReLU6 has two flat ends, and half asleep by design
     return Theory(second, float(weights @ dy.square()), stability, first**2 / second, squashing, steepest)
 
 

@@ -18,7 +18,7 @@ from eitherway.signal.diagnose.verdicts.scale import forward, why, widest
 
 def changing(e: Evidence) -> Iterator[Found]:
     """A gradient that differs by more than a thousand along the trunk, or along a chain beside it."""
-    on = [s for s in e.stations if s.kind != "input" and s.value not in e.normed]
+    on = [s for s in e.stations if s.kind not in ("input", "embedding") and s.value not in e.normed | e.read_by_norms]
     ways = [on, *(part for part in e.segments if not any(s in on for s in part))]
     for way in ways:
         way = [s for s in way if s.gradient > 0 and math.isfinite(s.gradient)]

@@ -117,21 +117,14 @@ def _zeros(e: Evidence) -> Iterator[Found]:
     """Layers that start at zero: fine at the end of a residual branch, a wall on the only way through."""
     on = {s.value for s in e.stations}
     heads = set(e.structure.heads)
+    meant: list[Row] = []
     for row in e.rows:
         p = row.producer
         if row.signal.weight_rms != 0 or p.index in e.closers or p.kind == "recurrent":
             continue
         name = row.signal.name
         if p.index in heads or p.output not in on:
-            yield found(
-                "vanishing signal",
-                "note",
-                [name],
-                f"layer {name} starts at zero",
-                "its weights are all zero, so at the first step the layers before it have no gradient from here",
-                "meant so for heads, adapters and ends of residual branches; otherwise `initialize_(model, example)`",
-                at=row.signal.op,
-            )
+            meant.append(row)
             continue
         yield found(
             "vanishing signal",
@@ -142,6 +135,18 @@ def _zeros(e: Evidence) -> Iterator[Found]:
             f"`initialize_(model, example, only='{name}', overwrite=True)`: zeros belong at the end of residual "
             "branches alone",
             at=row.signal.op,
+        )
+
+    if meant:
+        names = [row.signal.name for row in meant]
+        yield found(
+            "vanishing signal",
+            "note",
+            names,
+            f"{many(names)} {'starts' if len(set(names)) == 1 else 'start'} at zero",
+            "at the first step the layers before have no gradient from here",
+            "meant so for heads, adapters and ends of residual branches; otherwise `initialize_(model, example)`",
+            at=meant[0].signal.op,
         )
 
 
@@ -280,8 +285,7 @@ def _of_sums(e: Evidence, part: Sequence[Station]) -> bool:
 
 def _by_norms(e: Evidence, part: Sequence[Station]) -> bool:
     """Whether the stretch is a residual stream that only norms read, or ends before one: its size does not matter."""
-    read_by_norms = {r.output for adds in e.streams.values() for r in adds if e.before_norm(r)}
-    return any(s.value in read_by_norms for s in part) or part[-1].value in e.normed
+    return any(s.value in e.read_by_norms for s in part) or part[-1].value in e.normed
 
 
 def forward(row: Row) -> float | None:
