@@ -177,7 +177,7 @@ def test_what_is_no_weight_keeps_its_own_start_and_says_why():
     report = initialize_(Odds(), numbers(16, 6, 16))
     kept = {entry.name: entry.why for entry in report.entries if entry.action == "kept"}
     assert set(kept) == {"table", "scale", "temperature", "act.weight", "unused.weight", "unused.bias"}
-    assert "never reads" in kept["unused.weight"]
+    assert "never reads" in kept["unused.weight"] and "table" in kept["table"]
 
 
 class Broken(nn.Module):
@@ -278,3 +278,29 @@ def test_the_data_pass_is_undone_where_it_would_make_samples_worse(monkeypatch):
     report = initialize_(mlp(16, 32, 8), numbers(8, 16))
     assert any("the data pass was undone: the samples' spread would grow" in note for note in report.notes)
     assert [layer.scaled for layer in report.layers] == [1, 1]
+
+
+@pytest.mark.parametrize("old", [False, True])
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*")
+def test_a_weight_that_is_computed_by_weight_norm_is_drawn_through_it(old):
+    norm = nn.utils.weight_norm if old else nn.utils.parametrizations.weight_norm
+    model = nn.Sequential(norm(nn.Conv2d(8, 64, 3)), nn.ReLU(), nn.Flatten(), norm(nn.Linear(64 * 16, 32)))
+    report = initialize_(model, numbers(16, 8, 6, 6))
+    assert [layer.measured for layer in report.layers] == pytest.approx([1, 1], abs=0.1)
+    assert [layer.predicted for layer in report.layers] == pytest.approx([1, 1], abs=0.1)
+    assert all(entry.action != "kept" and entry.why for entry in report.entries)
+
+
+def test_a_spectral_norm_keeps_its_size_and_other_computed_weights_what_they_hold():
+    class Twice(nn.Module):
+        def forward(self, weight):
+            return 2 * weight
+
+    model = nn.Sequential(nn.utils.parametrizations.spectral_norm(nn.Linear(32, 32)), nn.ReLU(), nn.Linear(32, 32))
+    nn.utils.parametrize.register_parametrization(model[2], "weight", Twice())
+    model.append(nn.Linear(32, 8))
+    report = initialize_(model, numbers(32, 32))
+    assert report["0.parametrizations.weight.original"].action == "drawn"
+    assert report["2.parametrizations.weight.original"].action == "kept"
+    assert [layer.measured / layer.predicted for layer in report.layers] == pytest.approx([1] * 3, abs=0.2)
+    assert report.layers[2].measured == pytest.approx(1, abs=0.05)

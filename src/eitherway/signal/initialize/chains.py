@@ -145,7 +145,7 @@ def outside(plan: Plan, chains: Mapping[int, Chained]) -> list[str]:
     names: dict[str, list[str]] = {}
     told = {producer for chain in plan.structure.chains for producer in chain.producers}
     for index, use in plan.uses.items():
-        asked = plan.asked[use.producer.name]
+        asked = plan.asked.get(use.producer.name, "auto")
         if asked in CHAINED and index not in chains and index not in told and use.scheme == "gain":
             names.setdefault(asked, []).append(use.producer.name)
     return [

@@ -133,6 +133,7 @@ def _certified(plan: Plan, stage: Stage, chains: dict[int, Chained], samples: in
     for index, use in plan.uses.items():
         producer = use.producer
         alone = uses.count(producer.name) == 1 and producer.name not in plan.structure.tied and not producer.part
+        alone = alone and not producer.parametrised
         zero_bias = producer.bias is None or plan.constants.get(producer.bias, (nan, ""))[0] == 0
         chain = chains.get(index)
         ends = chain is None or chain.at[index] == len(chain.places) - 1

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from eitherway.base.errors import ModelError
+from eitherway.signal.initialize.computed import can_invert
 from eitherway.signal.initialize.targets import Targets, targets
 from eitherway.signal.initialize.theory import Theory
 from eitherway.signal.moments import Moments
@@ -63,6 +64,8 @@ class Plan:
     """The scheme asked for, by parameter."""
     bias_stds: dict[str, float] = field(default_factory=dict)
     """Biases that are drawn: at the edge of chaos they carry a part of the variance."""
+    behind: dict[str, int] = field(default_factory=dict)
+    """Parameters from which a module computes a weight that is drawn: its producer."""
     next: dict[int, Path] = field(default_factory=dict)
     """By producer: the path from its output to another weight."""
     notes: list[str] = field(default_factory=list)
@@ -109,7 +112,12 @@ def make_plan(
     for producer in structure.producers:
         if producer.name in writable and producer.name in weights and not producer.parametrised:
             if asked[producer.name] != "torch":
-                plan.uses[producer.index] = _use(producer, plan)
+                plan.uses[producer.index] = _use(producer, plan, asked[producer.name])
+        elif can_invert(model, producer, writable) and asked[producer.parameters[0]] != "torch":
+            plan.uses[producer.index] = _use(producer, plan, asked[producer.parameters[0]])
+            for name in producer.parameters:
+                plan.behind[name] = producer.index
+                plan.kept.pop(name, None)
     drawn = {use.producer.name for use in plan.uses.values()}
     for name in weights:
         if name not in drawn and name not in plan.kept and asked[name] != "torch":
@@ -152,8 +160,6 @@ _KEPT = {
     "scale": "a learned scale keeps its own start",
     "shift": "a learned shift keeps its own start",
     "table": "a table (positions, tokens, queries) keeps its own start",
-    "parametrised": "the weight is computed from it",
-    "other": "read by something unknown",
 }
 _DEFAULTS = {"slope": 0.25, "scale": 1.0, "shift": 0.0}
 
@@ -163,8 +169,7 @@ def _extra(name: str, parameter: Tensor, kind: str, text: str, plan: Plan) -> No
     held = parameter.detach().double()
     usable = bool(torch.isfinite(held).all()) and float(held.abs().max() if held.numel() else 0.0) < 1e6
     if usable or kind not in _DEFAULTS:
-        why = _KEPT.get(kind, kind)
-        plan.kept[name] = f"{why}: {text}" if text and text not in why else why
+        plan.kept[name] = _KEPT.get(kind) or text or kind
         if not usable:
             plan.notes.append(f"{name} was kept and holds NaN, inf or numbers beyond 1e6")
     else:
@@ -175,11 +180,10 @@ def _size(parameter: Tensor) -> float:
     return float(parameter.detach().double().square().mean().sqrt()) if parameter.numel() else 1.0
 
 
-def _use(producer: Producer, plan: Plan) -> Use:
+def _use(producer: Producer, plan: Plan, asked: str) -> Use:
     """The law of one use, its standard deviation where a formula has it."""
     structure = plan.structure
     path = structure.paths.get(producer.index)
-    asked = plan.asked[producer.name]
     target = plan.targets.rms[producer.index]
     why = plan.targets.why.get(producer.index, "")
     use = Use(producer, "gain", "gaussian", target, reads=reads(path, structure), why=why)

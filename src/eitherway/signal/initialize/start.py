@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from eitherway.graph import Op
 from eitherway.signal.initialize.chains import Chained
+from eitherway.signal.initialize.computed import originals
 from eitherway.signal.initialize.drawing import content
 from eitherway.signal.initialize.plan import Plan, Use, is_recurrent_kernel
 from eitherway.signal.initialize.stage import Stage
@@ -84,7 +85,7 @@ class Starter:
         second = self._measured(producer, walk)
         use = self.plan.uses.get(producer.index)
         if use is None:
-            self._keep(producer, second)
+            self._keep(producer, second, walk)
             return
         chained = self.chains.get(producer.index)
         if chained is not None:
@@ -108,7 +109,10 @@ class Starter:
                 next(u for u in self.plan.uses.values() if u.std is not None and _place(u.producer) == place).std or std
             )
         reads = max(producer.reads, 1e-12)
-        self.plan.rms[producer.index] = self._planned(use, std, math.sqrt(reads * expected.second), place)
+        if producer.parametrised:
+            self._keep(producer, expected.second, walk)
+        else:
+            self.plan.rms[producer.index] = self._planned(use, std, math.sqrt(reads * expected.second), place)
         if math.isnan(use.gain):
             use.gain = std * math.sqrt(reads)
 
@@ -132,13 +136,10 @@ class Starter:
         size = math.sqrt(mean_square(walk.env[stream]))
         return wanted * size if size > 0 and math.isfinite(size) else wanted
 
-    def _keep(self, producer: Producer, second: float) -> None:
+    def _keep(self, producer: Producer, second: float, walk: Walk) -> None:
         """A weight that is not ours: what it puts out follows from what it holds."""
-        weight = self.plan.structure.graph.values[producer.weight].tensor
-        size = 1.0
-        held = self.stage.made.get(producer.name, weight)
-        if held is not None:
-            size = float(held.detach().double().square().mean().sqrt())
+        held = walk.env.get(producer.weight)
+        size = math.sqrt(mean_square(held)) if isinstance(held, Tensor) and held.is_floating_point() else 1.0
         if producer.kind == "recurrent":
             self.plan.rms[producer.index] = math.nan
             return
@@ -195,6 +196,13 @@ class Starter:
 
     def _put(self, use: Use, std: float, walk: Walk, op: Op) -> None:
         producer = use.producer
+        if producer.parametrised:
+            shaped = torch.empty(self.plan.structure.graph.values[producer.weight].shape, device="cpu")
+            drawn = content(shaped, producer, use.law, std, self.stage.generator(producer.name))
+            for name, made in originals(self.model, producer, drawn).items():
+                self.stage.put(name, made)
+                walk.replace(name, self.stage.made[name], op.index)
+            return
         held = self.stage.tensor(producer.name)
         region = held[producer.part] if producer.part else held
         purpose = f"draw {_place(producer)[1]}" if producer.part else "draw"

@@ -52,6 +52,11 @@ def _entry(
     std = float(made.detach().double().square().mean().sqrt()) if made is not None and made.numel() else 0.0
     if uses:
         return _drawn(name, shape, uses, plan, chains, certificate, std)
+    if name in plan.behind:
+        use = plan.uses[plan.behind[name]]
+        why = f"{use.producer.name}, computed from it, is drawn: {use.why or f'rms 1 after {use.reads}'}"
+        follows = plan.follows.get(use.producer.index, "")
+        return Entry(name, shape, "drawn", use.scheme, std, nan, use.producer.reads, follows, why)
     if name in biases:
         return Entry(
             name,
