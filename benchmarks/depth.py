@@ -168,6 +168,7 @@ def main() -> None:
     if not options.tables:
         run(wanted, kept, options.minutes, options.verbose)
     parts, raw = pages(wanted, kept.cells)
+    parts[1:1] = kept.confession()
     if options.publish:
         harness.publish("depth", "How far a signal gets", parts, stamp, raw)
     else:

@@ -134,7 +134,7 @@ def main() -> None:
     goals = ", ".join(f"{name} {goal:.2f}" for name, goal in GOALS.items())
     sizes = {"depth": DEPTH, "width": WIDTH, "steps": STEPS, "batch": BATCH, "seeds": SEEDS}
     text = TEXT.format(rates=", ".join(f"{rate:g}" for rate in RATES), goals=goals, **sizes)
-    parts = [text, *tables(kept.cells, activations, starts)]
+    parts = [text, *kept.confession(), *tables(kept.cells, activations, starts)]
     if options.publish:
         raw = [{**cell._asdict(), **run} for cell, run in kept.cells.items()]
         harness.publish("digits_depth", "Fifty layers without a norm or a skip", parts, stamp, raw)

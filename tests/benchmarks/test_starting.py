@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from benchmarks import chains, depth_pages, digits, kept, starting
+from benchmarks import chains, depth_pages, digits, initialized, kept, starting
 from benchmarks.activations import ACTIVATIONS, chain
 from benchmarks.depth_pages import Cell, Wanted
 from torch import Generator, nn
@@ -122,7 +122,21 @@ def test_kept_cells_are_found_again_by_the_code_that_measured_them(tmp_path, mon
     kept.Kept("some", Cell, lambda _: "one").add(cell, {"error": math.inf})
     assert kept.Kept("some", Cell, lambda _: "one").cells == {cell: {"error": math.inf}}
     assert kept.Kept("some", Cell, lambda _: "two").cells == {}
-    assert kept.Kept("some", Cell, lambda _: "two", stale=True).cells == {cell: {"error": math.inf}}
+    stale = kept.Kept("some", Cell, lambda _: "two", stale=True)
+    assert stale.cells == {cell: {"error": math.inf}}
+    assert "1 of 1 cells" in stale.confession()[0]
+    stale.add(cell, {"error": 0.0})
+    assert stale.confession() == kept.Kept("some", Cell, lambda _: "two").confession() == []
+    # what its own version measured comes first
+    assert kept.Kept("some", Cell, lambda _: "one", stale=True).cells == {cell: {"error": math.inf}}
+
+
+def test_comments_and_docstrings_change_no_version_but_statements_do(tmp_path):
+    path = tmp_path / "some.py"
+    texts = ['"""One."""\nx = 1', '"""Other."""\n# why\nx  =  1', '"""One."""\nx = 2']
+    seen = [initialized._statements(path) for text in texts if path.write_text(text)]
+    assert seen[0] == seen[1] != seen[2]
+    assert initialized.version() == initialized.version()
 
 
 def test_pages_show_what_was_run_and_are_strict_json():
