@@ -1,9 +1,10 @@
 """Which scheme an activation, a depth and a layer's means call for, and why, in a sentence.
 
 Shaped points and windows keep size, gradient and geometry alike; what parts them is training. On 50 layers of width 64
-(scikit-learn's digits, 150 steps of Adam, best of four rates) tanh learns 0.96 from its window and 0.94 from its point,
-sin 0.96 and 0.15, tanhshrink 0.94 and 0.34; ELU and Mish learn 0.95 from their windows and 0.97 from their points. The
-mean of the activation beside its signal orders all of these rightly.
+(scikit-learn's digits, 150 steps of Adam, test accuracy at the best of four rates from 5e-5 to 2e-3, mean of two seeds)
+tanh learns 0.96 from its window and 0.94 from its point, sin 0.96 and 0.53, tanhshrink 0.95 and 0.2; ELU and Mish learn
+0.96 and 0.95 from their windows and 0.97 from their points. The mean of the activation beside its signal orders all
+five rightly: a rule seen after the fact, on one task.
 """
 
 from __future__ import annotations
