@@ -86,7 +86,11 @@ class Producer:
 
 @dataclass(frozen=True)
 class Source:
-    """A value that element-wise functions start from: about Gaussian, or in need of measuring."""
+    """A value that element-wise functions start from: about Gaussian, or in need of measuring.
+
+    Kinds: "producer", "embedding", "norm", "input"; "sum", an add of different things (a residual stream, tokens and
+    positions, two weighted sums); "concat"; "measured", all else. A piece of one (`chunk`, a slice) is of its kind.
+    """
 
     value: int
     kind: SourceKind
@@ -112,7 +116,7 @@ class Path:
 
     value: int
     sources: tuple[int, ...]
-    """Values, each a key of `Structure.sources`, in the order they are first read."""
+    """Values, each a key of `Structure.sources`, in the order they are first read; glu reads one as two halves."""
     ops: tuple[int, ...]
     """In the order they ran."""
     kind: PathKind
@@ -151,7 +155,11 @@ class Norm:
 
 @dataclass(frozen=True)
 class Residual:
-    """An add of a stream and of a branch that was computed from it."""
+    """An add of a stream and of a branch that was computed from it, through producers.
+
+    No residual adds: functions of one source (x + tanh(x)), sums of weighted sums of one input (W x + U h, low-rank
+    corrections), convex mixtures (highways, recurrent cells), an early value added to the stream once more.
+    """
 
     op: int
     stream: int
@@ -160,7 +168,7 @@ class Residual:
     producers: tuple[int, ...]
     """Inside the branch, in order."""
     last: tuple[int, ...]
-    """Those that end it: no other producer between them and the add."""
+    """Those that end it: no other producer between them and the add; a gate or a modulation beside it ends nothing."""
     ends_in_norm: str | None
     """The weight of a norm between the last producer and the add; "" for one without a weight."""
     scale: str | None
