@@ -203,6 +203,14 @@ def test_a_straight_through_estimator_passes_autograds_slope():
     assert (found.second, found.slope) == pytest.approx((1, 1))
 
 
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_slopes_are_found_where_gradients_are_off(mode):
+    leaky = nn.PReLU()
+    with mode():
+        assert moments(nn.GELU()).slope == pytest.approx(0.4559, abs=1e-4)
+        assert moments(leaky).chi == pytest.approx(1)
+
+
 def test_a_module_is_left_as_it_was():
     phi = nn.Sequential(nn.PReLU(), nn.Dropout(0.5))
     before = {name: p.clone() for name, p in phi.named_parameters()}

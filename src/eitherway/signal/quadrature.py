@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -92,19 +93,21 @@ class Activation:
         self.name = name_of(phi)
         self.columns = 1
         self._call: Callable[[Tensor], Any] = phi
-        if isinstance(phi, nn.Module):
-            module = copy.deepcopy(phi).eval().double()
-            slopes = {p.numel() for p in module.parameters() if p.numel() > 1}
-            if len(slopes) == 1:  # one setting a channel: the second axis is the channels'
-                self.columns = slopes.pop()
-            self._call = module
-        self._way = self._find_way()
-        self._check()
+        with _tracking():
+            if isinstance(phi, nn.Module):
+                module = copy.deepcopy(phi).eval().double()
+                slopes = {p.numel() for p in module.parameters() if p.numel() > 1}
+                if len(slopes) == 1:  # one setting a channel: the second axis is the channels'
+                    self.columns = slopes.pop()
+                self._call = module
+            self._way = self._find_way()
+            self._check()
 
     def __call__(self, u: Tensor) -> tuple[Tensor, Tensor]:
         """phi(u) and phi'(u) for u (N,): each (N,) or (N, C)."""
         given = self._columns(u)
-        values, slopes = self._evaluate(given)
+        with _tracking():
+            values, slopes = self._evaluate(given)
         wrong = ~torch.isfinite(values)
         if wrong.any():
             raise ModelError(
@@ -159,8 +162,7 @@ class Activation:
 
     def _evaluate(self, u: Tensor) -> tuple[Tensor, Tensor]:
         leaf = u.clone().requires_grad_()
-        with torch.enable_grad():
-            values = self._values(leaf)
+        values = self._values(leaf)
         if values.requires_grad:
             (slopes,) = torch.autograd.grad(values.sum(), leaf, allow_unused=True)
             return values.detach(), torch.zeros_like(u) if slopes is None else slopes
@@ -170,8 +172,7 @@ class Activation:
     def _check(self) -> None:
         """Whether each number is answered for itself, and the same twice."""
         u = self._columns(_PROBES)
-        with torch.no_grad():
-            together, again, apart = self._values(u), self._values(u), self._values(u[1::2])
+        together, again, apart = (self._values(part).detach() for part in (u, u, u[1::2]))
         if not torch.equal(torch.nan_to_num(together), torch.nan_to_num(again)):
             raise ModelError(
                 f"the activation {self.name} is random: two calls on the same numbers differ; give its module, which "
@@ -182,6 +183,13 @@ class Activation:
                 f"{self.name} is not element-wise: what it answers for a number depends on the numbers beside it "
                 "(softmax and normalisation do so); moments are of element-wise functions"
             )
+
+
+@contextmanager
+def _tracking() -> Iterator[None]:
+    """Slopes are wanted wherever the caller stands, under no_grad and in inference mode, too."""
+    with torch.inference_mode(False), torch.enable_grad():
+        yield
 
 
 def name_of(phi: Callable[..., Any]) -> str:
