@@ -49,5 +49,6 @@ bench:
 	"$$python" -m benchmarks.sparse --publish && \
 	"$$python" -m benchmarks.fusing --compile --publish && \
 	"$$python" -m benchmarks.starts --publish && \
+	"$$python" -m benchmarks.faults --publish && \
 	"$$python" -m benchmarks.digits_depth --publish && \
 	exec "$$python" -m benchmarks.depth --depth 100 --depth 1000 --publish

@@ -1,4 +1,4 @@
-"""What `ew.diagnose` says of planted faults, of the same networks mended, and of healthy ones.
+"""What `ew.diagnose` says of planted faults, of the same networks mended, and of healthy ones: two corpora.
 
 python -m benchmarks.faults --publish
 """
@@ -13,12 +13,15 @@ harness.one_thread()
 import argparse
 import sys
 import time
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
-from tests.corpora.signals.fault import Fault, Start
+from tests.corpora.signals.fault import Fault, Healthy, Start
 from tests.corpora.signals.faults import FAULTS
 from tests.corpora.signals.healthy import HEALTHY
+from tests.corpora.signals.unseen.faults import FAULTS as UNSEEN_FAULTS
+from tests.corpora.signals.unseen.healthy import HEALTHY as UNSEEN_HEALTHY
 
 import eitherway as ew
 
@@ -26,11 +29,69 @@ TARGET = 0.95
 """Of the faults; the issue asks for 19 of 20."""
 
 
+class Corpus(NamedTuple):
+    """One examiner's faults and healthy networks. `text` says who had seen what."""
+
+    name: str
+    faults: Sequence[Fault]
+    healthy: Sequence[Healthy]
+    text: str
+
+
+class Recorded(NamedTuple):
+    """What was counted once and cannot be measured again, because the detector has been changed since.
+
+    commit: of the corpus, which is the same to this day.
+    named, faults, twins, healthy, networks: as `counted` has them.
+    """
+
+    corpus: str
+    when: str
+    commit: str
+    named: int
+    faults: int
+    twins: int
+    healthy: int
+    networks: int
+
+
+CORPORA = (
+    Corpus(
+        "first corpus",
+        FAULTS,
+        HEALTHY,
+        "Written before the detector (`tests/corpora/signals/`). After its first run, which the first table records, "
+        "it was shown to the detector's author to learn from: it is no fair judge of what the detector is now.",
+    ),
+    Corpus(
+        "unseen corpus",
+        UNSEEN_FAULTS,
+        UNSEEN_HEALTHY,
+        "Written by a second examiner, mostly after what people report (`tests/corpora/signals/unseen/`), who had not "
+        "read the detector, and committed before any detector was run on it.",
+    ),
+)
+FIRST_SIGHT = (Recorded("first corpus", "at its first sight", "f46547a", 54, 66, 0, 3, 44),)
+"""Data, recorded at that time."""
+
+
+class Failure(NamedTuple):
+    """An alarm of no kind: the detector refused the network, or fell over."""
+
+    text: str
+    kind: str = "failure"
+    severity: str = "alarm"
+    layers: tuple[str, ...] = ()
+
+
 def alarms(start: Start) -> tuple[list[Any], float]:
     """The verdicts that are alarms, and the seconds they took."""
     before = time.perf_counter()
-    report = ew.diagnose(start.model, start.example, start.loss)
-    return [verdict for verdict in report.verdicts if verdict.severity == "alarm"], time.perf_counter() - before
+    try:
+        verdicts = ew.diagnose(start.model, start.example, start.loss).verdicts
+    except Exception as error:  # a detector that falls over has named nothing, and the others are still to be judged
+        verdicts = [Failure(f"{type(error).__name__}: {error}")]
+    return [verdict for verdict in verdicts if verdict.severity == "alarm"], time.perf_counter() - before
 
 
 def line(verdict: Any) -> str:
@@ -48,10 +109,29 @@ def planted(fault: Fault) -> dict[str, Any]:
     return row | {"twin": [line(verdict) for verdict in alarms(fault.twin())[0]]}
 
 
-def sound(name: str, start: Start) -> dict[str, Any]:
+def sound(net: Healthy) -> dict[str, Any]:
     """One row: the false alarms."""
-    found, seconds = alarms(start)
-    return {"network": name, "alarms": [line(verdict) for verdict in found], "seconds": seconds}
+    found, seconds = alarms(net.build())
+    return {"network": net.name, "alarms": [line(verdict) for verdict in found], "seconds": seconds}
+
+
+def counted(faults: list[dict[str, Any]], healthy: list[dict[str, Any]]) -> dict[str, int]:
+    """Faults named, of how many; mended twins and healthy networks with an alarm, of how many."""
+    counts = {"named": sum(row["named"] for row in faults), "faults": len(faults)}
+    counts |= {"twins": sum(bool(row["twin"]) for row in faults)}
+    return counts | {"healthy": sum(bool(row["alarms"]) for row in healthy), "networks": len(healthy)}
+
+
+def counts_table(rows: Sequence[tuple[str, str, str, dict[str, int]]]) -> str:
+    """One line for each time a corpus was run: (corpus, when, commit, counts)."""
+    header = ["corpus", "run", "faults named", "twins with an alarm", "healthy networks with an alarm"]
+    lines = []
+    for corpus, when, commit, n in rows:
+        named = f"{n['named']} of {n['faults']}"
+        named = named if n["named"] >= TARGET * n["faults"] else f"**{named}**"
+        twins, healthy = f"{n['twins']} of {n['faults']}", f"{n['healthy']} of {n['networks']}"
+        lines.append([corpus, f"{when} ({commit})" if commit else when, named, twins, healthy])
+    return harness.table(header, lines)
 
 
 def planted_table(rows: list[dict[str, Any]]) -> str:
@@ -73,12 +153,39 @@ def sound_table(rows: list[dict[str, Any]]) -> str:
 
 
 TEXT = (
-    "Each network has one fault, planted before the detector was written and kept apart from its tuning "
-    "(`tests/corpora/signals/`); plain torch sees that it is there, and gone in its twin. A fault is **named** when an "
-    "alarm has one of the expected kinds and names the place. {named} of {faults} faults are named (at least "
-    "{target:.0%} are asked for); {twins} of {faults} mended twins and {healthy} of {networks} healthy networks raise "
-    "an alarm (none should). One diagnosis takes {seconds:.2f} s, the median over the faults."
+    "Each network has one fault; plain torch sees that it is there, and gone in its twin. A fault is **named** when an "
+    "alarm has one of the expected kinds and names the place; at least {target:.0%} are asked for, and no alarm on "
+    "mended twins and healthy networks. What the detector refuses or falls over is not named, or counts as an alarm."
 )
+SECONDS = "One diagnosis takes {seconds:.2f} s, the median over the networks with a fault."
+
+
+def recorded_table() -> str:
+    """What was counted at first sight, as data."""
+    rows = [(r.corpus, r.when, f"corpus of commit {r.commit}", r._asdict()) for r in FIRST_SIGHT]
+    return counts_table(rows)
+
+
+def judged(corpus: Corpus, only: str) -> dict[str, Any]:
+    """All rows of a corpus, and their counts; what went wrong is printed as it comes."""
+    faults = [planted(fault) for fault in corpus.faults if only in fault.name]
+    healthy = [sound(net) for net in corpus.healthy if only in net.name]
+    for row in faults:
+        if row["twin"] or not row["named"]:
+            print(row["fault"], row["says"], row["others"], "twin:", row["twin"], file=sys.stderr)
+    return {"counts": counted(faults, healthy), "faults": faults, "healthy": healthy}
+
+
+def page(corpus: Corpus, found: dict[str, Any]) -> list[str]:
+    """A corpus's part of the page: its counts, its faults, its healthy networks."""
+    seconds = harness.quartiles([row["seconds"] for row in found["faults"] or found["healthy"]] or [0.0])[1]
+    return [
+        f"## The {corpus.name}, today",
+        f"{corpus.text} {SECONDS.format(seconds=seconds)}",
+        counts_table([(corpus.name, "today", "", found["counts"])]),
+        planted_table(found["faults"]),
+        sound_table(found["healthy"]),
+    ]
 
 
 def main() -> None:
@@ -86,25 +193,22 @@ def main() -> None:
         prog="python -m benchmarks.faults",
         description="What diagnose says of planted faults, their mended twins and healthy networks: about 1 minute.",
     )
-    parser.add_argument("--only", metavar="NAME", help="entries whose name contains this")
-    parser.add_argument("--publish", action="store_true", help="write results/faults.md and .json")
+    parser.add_argument("--only", metavar="NAME", default="", help="entries whose name contains this")
+    parser.add_argument("--corpus", choices=("first", "unseen"), help="one of the two; both if not given")
+    parser.add_argument("--publish", action="store_true", help="write results/faults.md and .json; of all there is")
     options = parser.parse_args()
+    if options.publish and (options.only or options.corpus):
+        parser.error("--publish writes a page of all entries: leave out --only and --corpus")
     torch.set_num_threads(1)
     stamp = harness.stamp(["torch"], "each network from a generator of its own name")
-    faults = [planted(fault) for fault in FAULTS if not options.only or options.only in fault.name]
-    healthy = [sound(net.name, net.build()) for net in HEALTHY if not options.only or options.only in net.name]
-    counts = {"named": sum(row["named"] for row in faults), "faults": len(faults), "target": TARGET}
-    counts |= {"twins": sum(bool(row["twin"]) for row in faults), "networks": len(healthy)}
-    counts |= {"healthy": sum(bool(row["alarms"]) for row in healthy)}
-    seconds = harness.quartiles([row["seconds"] for row in faults or healthy] or [0.0])[1]
-    parts = [TEXT.format(**counts, seconds=seconds), planted_table(faults), sound_table(healthy)]
-    for row in faults:
-        if row["twin"] or not row["named"]:
-            print(row["fault"], row["says"], row["others"], "twin:", row["twin"], file=sys.stderr)
+    chosen = [corpus for corpus in CORPORA if corpus.name.startswith(options.corpus or "")]
+    found = {corpus.name: judged(corpus, options.only) for corpus in chosen}
+    parts = [TEXT.format(target=TARGET), "## At first sight, recorded at that time", recorded_table()]
+    for corpus in chosen:
+        parts += page(corpus, found[corpus.name])
     if options.publish:
-        harness.publish(
-            "faults", "Naming planted faults", parts, stamp, {"counts": counts, "faults": faults, "healthy": healthy}
-        )
+        raw = {"recorded": [r._asdict() for r in FIRST_SIGHT], **found}
+        harness.publish("faults", "Naming planted faults", parts, stamp, raw)
     else:
         print("\n\n".join(parts))
 
