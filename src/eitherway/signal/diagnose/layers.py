@@ -11,7 +11,7 @@ from torch import Tensor
 
 from eitherway.graph import Graph
 from eitherway.signal.diagnose.measure import NAN, Samples, norm, rms, samples
-from eitherway.signal.diagnose.run import Run
+from eitherway.signal.diagnose.run import LOSS, Run
 from eitherway.signal.diagnose.slopes import Slopes, Theory, slopes, theory
 from eitherway.signal.structure import Path, Producer, Structure
 
@@ -91,6 +91,8 @@ class Row:
     """That function under a Gaussian of the measured mean and scale."""
     slopes: Slopes | None
     """The function that reads it, at its numbers."""
+    bias: float
+    """Rms of its bias; 0 without one."""
 
     @property
     def width(self) -> int:
@@ -112,7 +114,8 @@ def activations(structure: Structure, run: Run) -> dict[int, Slopes]:
     """Functions at the numbers that reach them, by the value that they read."""
     graph = structure.graph
     paths = {path.value: path for path in structure.paths.values()}
-    others = {i for op in graph.ops if op.name in _READS for i in op.inputs} | set(run.outputs)
+    own = {op.index for op in graph.ops if not op.module.startswith(LOSS)}
+    others = {i for op in graph.ops if op.name in _READS and op.index in own for i in op.inputs} | set(run.outputs)
     for i in sorted(others - paths.keys()):
         if graph.values[i].depends and graph.values[i].dtype.is_floating_point:
             paths[i] = structure.path(i)
@@ -147,6 +150,10 @@ def producer_of(structure: Structure, value: int) -> Producer | None:
         residual = next((r for r in structure.residuals if r.output == value), None)
         if residual is not None and residual.last:
             return structure.producers[residual.last[-1]]
+        if source is not None and source.parts:
+            made = [s.producer for part in source.parts if (s := structure.sources.get(part)) is not None]
+            last = next((p for p in reversed(made) if p is not None), None)
+            return None if last is None else structure.producers[last]
         norm = next((n for n in structure.norms if n.output == value), None)
         if norm is None:
             return None
@@ -248,6 +255,7 @@ def rows(
                 path,
                 known,
                 after,
+                rms(run.parameters[p.bias]) if p.bias in run.parameters else 0.0,
             )
         )
     return tuple(found)

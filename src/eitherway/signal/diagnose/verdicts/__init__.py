@@ -27,6 +27,7 @@ _FAMILIES = (
     units.dead,
     scale.residual_sums,
     scale.growing,
+    scale.recurring,
     scale.outliers,
     scale.shrinking,
     units.saturated,

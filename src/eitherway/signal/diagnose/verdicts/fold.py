@@ -124,7 +124,7 @@ _FORWARD: dict[str, tuple[str, ...]] = {
     "vanishing gradient": ("parallel samples", "low rank", "update ratio"),
     "exploding gradient": ("update ratio", "low rank"),
     "parallel samples": ("low rank", "vanishing gradient", "attention uniform"),
-    "attention saturated": ("vanishing gradient", "low rank"),
+    "attention saturated": ("vanishing gradient", "exploding gradient", "low rank", "update ratio"),
     "attention uniform": ("low rank",),
     "dropout": ("unequal samples", "low rank", "exploding signal"),
     "double squashing": ("vanishing gradient", "update ratio"),
@@ -141,14 +141,20 @@ _BACKWARD = ("vanishing gradient", "exploding gradient", "no gradient", "update 
 def fold(found: Sequence[Found]) -> tuple[Verdict, ...]:
     """Verdicts in the order of their causes; consequences are named in the text of the verdict that explains them."""
     alarms = sorted((f for f in found if f.verdict.severity == "alarm"), key=_rank)
-    kept: list[tuple[Found, list[Found]]] = []
-    for f in alarms:
-        cause = next((c for c in kept if _explains(c[0], f)), None)
-        if cause is None:
-            kept.append((f, []))
-        else:
-            cause[1].append(f)
-    told = [_with(root, follow) for root, follow in kept]
+    cause = {
+        id(f): next((c for k, c in enumerate(alarms) if c is not f and _causes(c, f, first=k < j)), None)
+        for j, f in enumerate(alarms)
+    }
+
+    def root(f: Found) -> Found:
+        seen: list[Found] = []
+        while (above := cause[id(f)]) is not None and not any(above is s for s in seen):
+            seen.append(f)
+            f = above
+        return f
+
+    kept = [(f, [g for g in alarms if g is not f and root(g) is f]) for f in alarms if root(f) is f]
+    told = [_with(top, follow) for top, follow in kept]
     notes = [f for f in found if f.verdict.severity == "note"]
     spare = [f.verdict for f in notes if not any(_explains(root, f) or _same(root, f) for root, _ in kept)]
     return (*told, *spare)
@@ -157,6 +163,17 @@ def fold(found: Sequence[Found]) -> tuple[Verdict, ...]:
 def _rank(f: Found) -> tuple[int, int]:
     """Kinds in the table's order; among equals the earlier operation."""
     return list(_FORWARD).index(f.verdict.kind), f.at
+
+
+def _causes(one: Found, other: Found, *, first: bool) -> bool:
+    """Whether one brings about the other; where each could bring about the other, the earlier operation does.
+
+    Args:
+        first: whether it stands first in the table's order, which decides between equals.
+    """
+    if not _explains(one, other):
+        return False
+    return not _explains(other, one) or one.at < other.at or (one.at == other.at and first)
 
 
 def _explains(root: Found, f: Found) -> bool:
@@ -175,5 +192,7 @@ def _same(root: Found, f: Found) -> bool:
 def _with(root: Found, follow: Sequence[Found]) -> Verdict:
     if not follow:
         return root.verdict
-    words = tuple(dict.fromkeys(f.short for f in follow))
+    words = tuple(dict.fromkeys(f.short for f in follow if not _same(root, f)))
+    if not words:
+        return root.verdict
     return replace(root.verdict, consequences=words, text=f"{root.verdict.text}. With it: {', '.join(words)}")

@@ -12,14 +12,25 @@ from eitherway.graph import Op, Value
 from eitherway.signal.diagnose.evidence import Evidence
 from eitherway.signal.diagnose.layers import Row, weight_rows
 from eitherway.signal.diagnose.slopes import unit_theory
-from eitherway.signal.diagnose.verdicts.parts import ROOT, THOUSAND, Found, found, many, ratio, scheme_for, times
+from eitherway.signal.diagnose.verdicts.parts import (
+    ROOT,
+    THOUSAND,
+    Found,
+    found,
+    listed,
+    many,
+    ratio,
+    scheme_for,
+    times,
+)
 from eitherway.signal.diagnose.verdicts.scale import forward, why, widest
 
 
 def changing(e: Evidence) -> Iterator[Found]:
     """A gradient that differs by more than a thousand along the trunk, or along a chain beside it."""
     on = [s for s in e.stations if s.kind not in ("input", "embedding") and s.value not in e.normed | e.read_by_norms]
-    ways = [on, *(part for part in e.segments if not any(s in on for s in part))]
+    held = {s.value for s in e.stations}
+    ways = [on, *(part for part in e.segments if not any(s.value in held for s in part))]
     for way in ways:
         way = [s for s in way if s.gradient > 0 and math.isfinite(s.gradient)]
         back = way[::-1]
@@ -127,6 +138,28 @@ def missing(e: Evidence) -> Iterator[Found]:
             "use it in forward, or remove it",
         )
     yield from _still(e, values)
+    yield from _hidden(e)
+
+
+def _hidden(e: Evidence) -> Iterator[Found]:
+    """Parameters in the run that the model does not own: layers in a plain list."""
+    places: dict[str, int] = {}
+    for v in e.graph.values:
+        if v.kind == "constant" and isinstance(v.tensor, torch.nn.Parameter) and v.tensor.requires_grad:
+            op = next((o for o in e.graph.users[v.index] if e.own(o)), None)
+            if op is not None:
+                places.setdefault(e.graph.ops[op].where or e.graph.ops[op].name, op)
+    if places:
+        names = list(places)
+        yield found(
+            "no gradient",
+            "alarm",
+            names,
+            f"parameters used in {listed(names)} are not the model's own",
+            "no optimiser that is given model.parameters() ever sees them: their modules stand in a plain list or dict",
+            "keep them in an nn.ModuleList or nn.ModuleDict",
+            at=min(places.values()),
+        )
 
 
 _CUTS = {"detach": ".detach()", ".data": ".data", "detach_": ".detach_()"}
@@ -137,6 +170,7 @@ def _cut(e: Evidence, op: int, names: list[str]) -> Found:
     how = _CUTS.get(cutting.name)
     if how is None and cutting.cut:
         how = f"torch.no_grad() around {cutting.name}"
+    flat = how is None
     how = how or f"{cutting.name}, whose answer has no slope,"
     where = cutting.where or cutting.module or "in forward"
     return found(
@@ -145,7 +179,7 @@ def _cut(e: Evidence, op: int, names: list[str]) -> Found:
         owners(names),
         f"no gradient reaches {many(owners(names))}",
         f"{how} in {where} cuts it off",
-        f"take {how.rstrip(',')} out there",
+        "keep the gradient another way, straight through or by a soft version" if flat else f"take {how} out there",
         at=op,
     )
 
@@ -277,7 +311,7 @@ def _still(e: Evidence, values: dict[str, Value]) -> Iterator[Found]:
                 owners(names),
                 f"the gradient of {many(owners(names))} is exactly zero",
                 f"{op.name} in {op.where or op.module} is flat between its jumps",
-                "pass the gradient straight through: `x + (torch.round(x) - x).detach()`",
+                f"pass the gradient straight through: `x + (torch.{op.name.removesuffix('_')}(x) - x).detach()`",
                 at=op.index,
             )
             zero = [n for n in zero if n not in names]

@@ -28,8 +28,9 @@ def _told(e: Evidence, run: list[int]) -> Iterator[Found]:
     sizes = [rows[0].producer.fan_in, *(row.width for row in rows)]
     inner, ends = min(sizes[1:-1]), min(sizes[0], sizes[-1])
     layers = [row.signal.name for row in rows]
-    spatial = any(row.producer.taps > 1 or row.producer.groups > 1 for row in rows)
-    factored = inner < ends or spatial  # a bottleneck, or taps and channels mixed one after the other
+    split = any(row.producer.groups > 1 or row.producer.kind == "conv_transpose" for row in rows)
+    shuffled = any(op.name == "pixel_shuffle" for op in e.graph.ops[rows[0].producer.op : rows[-1].producer.op])
+    factored = inner < ends or split or shuffled  # a bottleneck, taps and channels one after the other, upsampling
     yield found(
         "linear run",
         "note" if factored else "alarm",

@@ -32,7 +32,7 @@ def normalisations(e: Evidence) -> Iterator[Found]:
         if weight is not None and not bool(weight.detach().any()) and n.weight not in closed:
             yield found(
                 "normalisation",
-                "alarm" if y.shape and n.output in set(e.trunk) else "note",
+                "alarm",
                 [name],
                 f"the norm {name} puts out nothing",
                 "its weight is zero, and it does not end a residual branch",

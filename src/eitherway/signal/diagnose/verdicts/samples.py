@@ -151,7 +151,7 @@ def low_rank(e: Evidence) -> Iterator[Found]:
     entry = e.entry
     if entry is None or math.isnan(entry.samples.rank):
         return
-    room = entry.samples.rank
+    room = before = entry.samples.rank
     for s in e.stations:
         rank = s.samples.rank
         if s.value == entry.value or math.isnan(rank):
@@ -163,20 +163,26 @@ def low_rank(e: Evidence) -> Iterator[Found]:
         # what eight directions told apart lies on one line: seven eighths of what differs is gone
         if room >= 8 and rank < 1.5:
             own = _weight_rank(e, s)
-            cause = "the samples' differences lie on one line after it"
+            sudden = own is not None or before > 2 * rank
+            cause = "the samples' differences come to lie on one line, a little more with every layer"
+            remedy = scheme_for(s.row.before)
+            if sudden:
+                cause = "the samples' differences lie on one line after it"
+                remedy = "start it with independent or orthogonal rows: `initialize_(model, example)`"
             if own is not None:
-                cause = f"its weight has numerical rank {own} of {min(width, int(s.row.producer.fan_in))}"
+                cause = f"its weight has numerical rank {own} of {min(s.row.width, int(s.row.producer.fan_in))}"
             yield found(
                 "low rank",
-                "alarm",
+                "alarm" if sudden else "note",
                 [s.name],
                 f"layer {s.name} leaves {rank:.3g} of {room:.3g} directions",
                 cause,
-                "start it with independent or orthogonal rows: `initialize_(model, example)`",
+                remedy,
                 at=s.row.signal.op,
                 upto=s.row.signal.op,
             )
             return
+        before = rank
 
 
 def _weight_rank(e: Evidence, s: Station) -> int | None:

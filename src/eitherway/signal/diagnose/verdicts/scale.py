@@ -117,13 +117,14 @@ def _zeros(e: Evidence) -> Iterator[Found]:
     """Layers that start at zero: fine at the end of a residual branch, a wall on the only way through."""
     on = {s.value for s in e.stations}
     heads = set(e.structure.heads)
+    inside = {i for r in e.structure.residuals for i in r.producers if i not in r.last}
     meant: list[Row] = []
     for row in e.rows:
         p = row.producer
         if row.signal.weight_rms != 0 or p.index in e.closers or p.kind == "recurrent":
             continue
         name = row.signal.name
-        if p.index in heads or p.output not in on:
+        if p.index in heads or (p.output not in on and p.index not in inside):
             meant.append(row)
             continue
         yield found(
@@ -131,7 +132,7 @@ def _zeros(e: Evidence) -> Iterator[Found]:
             "alarm",
             [name],
             f"layer {name} lets nothing through",
-            "its weights are all zero, and every way to the output leads through it",
+            "its weights are all zero, and every way of what it reads leads through it",
             f"`initialize_(model, example, only='{name}', overwrite=True)`: zeros belong at the end of residual "
             "branches alone",
             at=row.signal.op,
@@ -188,7 +189,7 @@ def inputs(e: Evidence) -> Iterator[Found]:
         label = f"the embedding {embedded}" if embedded else f"the input {name}"
         if size > ROOT and (embedded or value not in e.normed):
             low, high = float(tensor.min()), float(tensor.max())
-            bytes_ = not embedded and low >= 0 and high <= 255
+            bytes_ = not embedded and low >= 0 and 128 < high <= 255 and high - low > 100
             cause = f"the convention of every start is rms 1; its numbers lie from {low:.3g} to {high:.3g}"
             if embedded:
                 cause = "the layers that read it, and the branches added to it, are made for rms 1"
@@ -309,6 +310,8 @@ def why(rows: Sequence[Row], each: float) -> tuple[str, str]:
     mend = scheme_for(row.before)
     unstable = known is not None and known.stability > 1.02
     close = abs(math.log(typical)) < math.log(1.15)
+    if not close and math.log(typical) * math.log(each) < 0:
+        return _other(rows), "`initialize_(model, example)`"
     if not close and (not unstable or abs(math.log(typical)) > 0.5 * abs(math.log(each))):
         keeps = row.signal.weight_rms / max(forward(row) or 1.0, 1e-300)
         side = "large" if typical > 1 else "small"
@@ -322,3 +325,39 @@ def why(rows: Sequence[Row], each: float) -> tuple[str, str]:
         return f"{text}'s variance map is unstable here (Q' = {known.stability:.3g})", mend
     noise = "the weights keep the size on average, and what is left is the chance of a finite width"
     return noise, mend if text else "`initialize_(model, example)`"
+
+
+def _other(rows: Sequence[Row]) -> str:
+    """What makes a change that the weights would undo: biases, or what stands between the layers."""
+    for row in rows:
+        if row.bias > 0.5 * row.signal.rms:
+            return f"the bias of {row.signal.name} has rms {row.bias:.3g}, as much as all it puts out"
+    return "it comes from what stands between these layers: their weights do not make it"
+
+
+def recurring(e: Evidence) -> Iterator[Found]:
+    """The same weights applied again and again, each time to what grew the last time."""
+    uses: dict[str, list[Row]] = {}
+    for row in e.rows:
+        uses.setdefault(row.producer.name, []).append(row)
+    for rows in uses.values():
+        sizes = [r.signal.rms for r in rows]
+        pair = widest([], sizes) if len(rows) > 3 else None
+        if pair is None or any(r.producer.kind == "embedding" for r in rows):
+            continue
+        i, j = pair
+        growth = ratio(sizes[j], sizes[i] or math.nan)
+        later = [s for s in sizes[i + 1 : j + 1] if s > 0]
+        if not growth > ROOT or j - i < 3 or not later or ratio(later[-1], later[0]) <= ROOT:
+            continue
+        name, each = rows[0].signal.name, growth ** (1 / (j - i))
+        yield found(
+            "exploding signal",
+            "alarm",
+            [name],
+            f"layer {name} explodes over its {len(rows)} uses, {times(each)} a step, {times(growth)} in all",
+            f"each use reads what the last one made; its weights multiply by {rows[0].signal.weight_gain:.3g}",
+            "an orthogonal start for recurrent weights, a function that is bounded, or gates",
+            at=rows[0].signal.op,
+            upto=rows[-1].signal.op,
+        )

@@ -175,9 +175,10 @@ def identical(e: Evidence) -> Iterator[Found]:
 
 def _copies(rows: Tensor) -> int:
     """How many rows another row equals, to rounding."""
+    rows = rows[rows.abs().amax(1) > 0]  # zeros are another verdict's
+    if len(rows) < 2:
+        return 0
     scale = rows.abs().max()
-    if not scale > 0:
-        return len(rows)
     along = torch.linspace(1.0, 2.0, rows.shape[1], dtype=rows.dtype).sin()
     marks = (rows @ along).sort().values / (scale * along.norm())
     close = (marks.diff() < 1e-6).double().mean() if len(marks) > 1 else 0.0
