@@ -223,3 +223,10 @@ def test_a_chain_of_a_thousand_layers_is_started_in_half_a_minute():
     assert time.process_time() - begin < 60  # half a minute on an idle core
     assert len(str(report).splitlines()) < 25
     must_be_healthy(geometry(model, numbers(64, 512, seed=1)))
+
+
+def test_a_deep_chain_that_cannot_have_its_start_says_why():
+    model = mlp(*[32] * 16)
+    model[6].weight.requires_grad_(False)
+    report = initialize_(model, numbers(32, 32))
+    assert any("no start of its own: 6.weight keep what they hold; the gain instead" in note for note in report.notes)

@@ -304,3 +304,26 @@ def test_a_spectral_norm_keeps_its_size_and_other_computed_weights_what_they_hol
     assert report["2.parametrizations.weight.original"].action == "kept"
     assert [layer.measured / layer.predicted for layer in report.layers] == pytest.approx([1] * 3, abs=0.2)
     assert report.layers[2].measured == pytest.approx(1, abs=0.05)
+
+
+class Batch(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.one = mlp(16, 32, 8)
+
+    def forward(self, batch):
+        return {"logits": self.one(batch["x"])}
+
+
+def test_examples_may_be_keywords_or_a_batch_by_name():
+    assert initialize_(Batch(), {"x": numbers(8, 16)}).layers[1].measured == pytest.approx(1, abs=0.05)
+    assert initialize_(mlp(16, 32, 8), {"input": numbers(8, 16)}).layers[1].measured == pytest.approx(1, abs=0.05)
+    assert initialize_(mlp(16, 32, 8), numbers(8, 16).numpy()).layers[1].measured == pytest.approx(1, abs=0.05)
+
+
+def test_what_the_run_itself_writes_into_a_parameter_is_undone():
+    model = nn.Sequential(nn.Embedding(20, 16, max_norm=1.0), nn.Linear(16, 8))
+    before = model[0].weight.detach().clone()
+    report = initialize_(model, tokens(20, 16), only="1")
+    assert torch.equal(model[0].weight, before)
+    assert report.layers[-1].measured == pytest.approx(1, abs=0.05)

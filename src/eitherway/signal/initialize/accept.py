@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -142,13 +143,14 @@ def startable(model: nn.Module, chosen: frozenset[str]) -> dict[str, str]:
     )
 
 
-def arguments(example: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The example as positional and keyword arguments.
+def arguments(example: Any, model: nn.Module) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The example as positional and keyword arguments; a mapping that names no arguments is one argument itself.
 
     Raises:
         ModelError: if there is no tensor in it, or one that is empty, sparse, on the meta device or not finite.
     """
-    args, kwargs = ((), dict(example)) if isinstance(example, Mapping) else (example, {})
+    keywords = isinstance(example, Mapping) and (_binds(model, **example) or not _binds(model, example))
+    args, kwargs = ((), dict(example)) if keywords else (example, {})
     args = args if isinstance(args, tuple) else (args,)
     args, kwargs = pytree.tree_map(
         lambda leaf: _tensor(leaf) if type(leaf).__module__ == "numpy" else leaf, (args, kwargs)
@@ -185,6 +187,15 @@ def shapes(tree: Any) -> str:
     '(2, 3) and (2,)'
     """
     return " and ".join(str(tuple(t.shape)) for t in pytree.tree_leaves(tree) if isinstance(t, Tensor)) or "no tensor"
+
+
+def _binds(model: nn.Module, *args: Any, **kwargs: Any) -> bool:
+    """Whether the model's forward takes these arguments, as far as its signature tells."""
+    try:
+        inspect.signature(model.forward).bind(*args, **kwargs)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def _tensor(given: Any) -> Tensor:

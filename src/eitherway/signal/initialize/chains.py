@@ -131,8 +131,8 @@ def chained(plan: Plan, writable: frozenset[str]) -> tuple[dict[int, Chained], l
             continue
         made = _made(plan, chain, producers, depth, wanted, writable)
         if isinstance(made, str):
-            if wanted != "auto":
-                notes.append(f"{_span(producers)}: no {wanted} start: {made}; the gain instead")
+            start = "start of its own" if wanted == "auto" else f"{wanted} start"
+            notes.append(f"{_span(producers)}, {depth} activations in a row: no {start}: {made}; the gain instead")
             continue
         if made is not None:
             for producer in producers:

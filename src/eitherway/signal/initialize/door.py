@@ -78,7 +78,7 @@ def initialize_(
     asked = schemes(model, scheme)
     meant = chosen(model, only)
     blocked = startable(model, meant)
-    args, kwargs = arguments(example)
+    args, kwargs = arguments(example, model)
     traced = trace(model, args, kwargs)
     structure = read_structure(traced.graph, model)
     writable = frozenset(name for name in meant if name not in blocked)
@@ -196,11 +196,11 @@ def _forget_gates(plan: Plan, stage: Stage) -> None:
 def _judged(plan: Plan) -> list[tuple[str, Tensor]]:
     """Weights that would be drawn anew, rows first."""
     found: dict[str, Tensor] = {}
-    graph = plan.structure.graph
+    held = {value.name: value.tensor for value in plan.structure.graph.parameters()}
     for producer in plan.structure.producers:
         if producer.name in plan.kept or producer.parametrised:
             continue
-        weight = next((v.tensor for v in graph.values if v.kind == "parameter" and v.name == producer.name), None)
+        weight = held.get(producer.name)
         if weight is not None and weight.dim() >= 2:
             axis = producer.out_axis if 0 <= producer.out_axis < weight.dim() else 0
             found.setdefault(producer.name, weight.detach().movedim(axis, 0))

@@ -154,9 +154,10 @@ def _refusal(
     kinds = {str(t.dtype).removeprefix("torch.") for t in _tensors((given, args, kwargs))}
     held = {str(p.dtype).removeprefix("torch.") for p in model.parameters()}
     dtypes = f" (example {', '.join(sorted(kinds))}; parameters {', '.join(sorted(held))})" if "dtype" in text else ""
+    labels = ", of a batch with labels the inputs alone" if module is model and isinstance(error, TypeError) else ""
     return (
         f"{place} refused its input of shape {shapes(given)}: {type(error).__name__}: {text}{dtypes}. The example has "
-        f"shape {whole}; give one that the model can be called with{_expects(module)}"
+        f"shape {whole}; give one that the model can be called with{labels}{_expects(module)}"
     )
 
 

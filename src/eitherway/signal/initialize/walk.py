@@ -40,7 +40,7 @@ class Walk:
                 if value.kind == "parameter":
                     self.at[value.name] = value.index
                     tensor = parameters.get(value.name, tensor)
-                elif value.index in graph.written or (not self.pure and value.kind == "input"):
+                if value.index in graph.written or not self.pure:  # written into, perhaps through a view
                     tensor = tensor.clone()
                 self.env[value.index] = tensor
         self.held = held | set(graph.outputs)
@@ -87,7 +87,7 @@ class Walk:
             until: the operation that is about to run.
         """
         start = self.at[name]
-        self.env[start] = tensor
+        self.env[start] = tensor.clone() if start in self.graph.written or not self.pure else tensor
         stale = {start}
         for op in self.static:
             if op.index < until and stale.intersection(op.inputs):
