@@ -30,10 +30,15 @@ SEEDS = 10
 
 
 def versions() -> Callable[[Cell], str]:
-    """A cell counts for the code it was measured with: the benchmark's, and for ours what starts a model."""
+    """A cell counts for the code it was measured with: the benchmark's, and for ours what a chain is started with."""
     measured = harness.fingerprint("benchmarks/chains.py", "benchmarks/activations.py")
-    signal = initialized.version()
-    return lambda cell: f"{measured} {signal}" if cell.start in OURS else measured
+
+    def version(cell: Cell) -> str:
+        if cell.start not in OURS:
+            return measured
+        return f"{measured} {initialized.same_weights(cell.activation, cell.depth, OURS[cell.start])}"
+
+    return version
 
 
 # --- running ----------------------------------------------------------------------------------------------------------
