@@ -49,6 +49,19 @@ def undisturbed() -> Iterator[None]:
 
 
 @contextmanager
+def contents_as_they_were(model: nn.Module) -> Iterator[None]:
+    """Afterwards parameters and buffers hold what they held, also where the run wrote through `detach()` or `.data`."""
+    held = [t for t in (*model.parameters(), *model.buffers()) if not t.is_inference()]
+    before = [(t, t._version, t.detach().clone()) for t in held]
+    try:
+        yield
+    finally:
+        for tensor, version, content in before:
+            if tensor._version != version and tensor.shape == content.shape:
+                tensor.data.copy_(content)
+
+
+@contextmanager
 def in_modes(modes: dict[nn.Module, bool]) -> Iterator[None]:
     """Inside, modules are in these modes, set without calling anybody's `train`; afterwards in their own."""
     before = {module: module.training for module in modes}
@@ -114,6 +127,7 @@ def _run(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], modes:
     with ExitStack() as stack:
         stack.enter_context(undisturbed())
         stack.enter_context(in_modes(modes))
+        stack.enter_context(contents_as_they_were(model))
         stack.callback(
             nn.modules.module.register_module_forward_pre_hook(lambda m, given: path.append((m, given))).remove
         )
