@@ -213,7 +213,7 @@ def _gradients(plan: Plan, stage: Stage) -> dict[int, float]:
         walk = Walk(graph, leaves, frozenset(outputs.values()))
         for name, leaf in leaves.items():
             if name in walk.at:
-                walk.env[walk.at[name]] = leaf
+                walk.env[walk.at[name]] = leaf if walk.pure else leaf.clone()
         try:
             walk.run()
             ends = [walk.env[i] for i in graph.outputs if _smooth(walk.env[i])]
