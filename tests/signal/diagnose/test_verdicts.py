@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from tests.signal.diagnose import known
 from tests.signal.diagnose.ill import FAULTS
 from tests.signal.diagnose.well import (
     CE,
@@ -46,6 +47,30 @@ def test_what_is_ill_is_told_by_its_cause_alone(name):
     assert verdict.kind in kinds, str(report)
     assert not layer or layer in verdict.layers, str(report)
     assert verdict.cause in verdict.text and verdict.remedy in verdict.text
+
+
+@pytest.mark.parametrize("name", known.HEALTHY)
+def test_what_is_known_to_train_raises_no_alarm(name):
+    report = diagnose(*seeded(known.HEALTHY[name]))
+    assert report.healthy, str(report)
+
+
+@pytest.mark.parametrize("name", known.FAULTS)
+def test_a_fault_in_other_dress_is_told_by_its_cause_alone(name):
+    kind, layer, make = known.FAULTS[name]
+    report = diagnose(*seeded(make))
+    assert [verdict.kind for verdict in report.alarms] == [kind], str(report)
+    assert not layer or layer in report.alarms[0].layers, str(report)
+
+
+@pytest.mark.parametrize("batch", [1, 4, 8])
+@pytest.mark.parametrize(
+    "name", ["tanh, gain 5", "biases at -3", "a zero layer inside", "unscaled, deep", "tiny weights"]
+)
+def test_a_small_batch_tells_as_much(name, batch):
+    kinds, _, make = FAULTS[name]
+    model, example, *_ = seeded(make)
+    assert [v.kind for v in diagnose(model, example[:batch]).alarms if v.kind in kinds]
 
 
 @pytest.mark.slow

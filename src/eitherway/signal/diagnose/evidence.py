@@ -71,6 +71,10 @@ class Evidence:
         return self.run.graph
 
     @cached_property
+    def trunk_set(self) -> frozenset[int]:
+        return frozenset(self.trunk)
+
+    @cached_property
     def row_of(self) -> dict[int, Row]:
         """By producer."""
         return {row.producer.index: row for row in self.rows}

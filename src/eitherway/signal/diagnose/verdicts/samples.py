@@ -9,7 +9,7 @@ from statistics import median
 import torch
 
 from eitherway.signal.diagnose.evidence import TELLING, Evidence, Station
-from eitherway.signal.diagnose.layers import weight_rows
+from eitherway.signal.diagnose.layers import Row, weight_rows
 from eitherway.signal.diagnose.measure import rms
 from eitherway.signal.diagnose.slopes import unit_theory
 from eitherway.signal.diagnose.verdicts.parts import ROOT, Found, found, many, scheme_for
@@ -148,29 +148,37 @@ def _name_of(e: Evidence, value: int) -> str:
 
 def low_rank(e: Evidence) -> Iterator[Found]:
     """A layer through which fewer directions pass than samples, units and everything before it allow."""
-    entry = e.entry
-    if entry is None or math.isnan(entry.samples.rank):
+    thin = [(row, rank) for row in e.rows if row.producer.output in e.trunk_set and (rank := _thin(e, row))]
+    for row, rank in thin[:1]:
+        room = int(min(row.width, row.producer.fan_in))
+        yield found(
+            "low rank",
+            "alarm",
+            [r.signal.name for r, _ in thin],
+            f"layer {row.signal.name} leaves {rank} of {room} directions",
+            f"its weight has numerical rank {rank}",
+            "start it with independent or orthogonal rows: `initialize_(model, example)`",
+            at=row.signal.op,
+            upto=thin[-1][0].signal.op,
+        )
+    if thin or e.entry is None or math.isnan(e.entry.samples.rank):
         return
-    room = before = entry.samples.rank
+    room = before = e.entry.samples.rank
     for s in e.stations:
         rank = s.samples.rank
-        if s.value == entry.value or math.isnan(rank):
+        if s.value == e.entry.value or math.isnan(rank):
             continue
-        width = s.samples.features if s.row is None else s.row.width
-        room = min(room, width)
+        room = min(room, s.samples.features if s.row is None else s.row.width)
         if s.samples.features < TELLING or s.row is None or s.rms == 0:
             continue
         # what eight directions told apart lies on one line: seven eighths of what differs is gone
         if room >= 8 and rank < 1.5:
-            own = _weight_rank(e, s)
-            sudden = own is not None or before > 2 * rank
-            cause = "the samples' differences come to lie on one line, a little more with every layer"
-            remedy = scheme_for(s.row.before)
-            if sudden:
-                cause = "the samples' differences lie on one line after it"
-                remedy = "start it with independent or orthogonal rows: `initialize_(model, example)`"
-            if own is not None:
-                cause = f"its weight has numerical rank {own} of {min(s.row.width, int(s.row.producer.fan_in))}"
+            sudden = before > 2 * rank
+            cause = "the samples' differences lie on one line after it"
+            remedy = "start it with independent or orthogonal rows: `initialize_(model, example)`"
+            if not sudden:
+                cause = "the samples' differences come to lie on one line, a little more with every layer"
+                remedy = scheme_for(s.row.before)
             yield found(
                 "low rank",
                 "alarm" if sudden else "note",
@@ -185,14 +193,20 @@ def low_rank(e: Evidence) -> Iterator[Found]:
         before = rank
 
 
-def _weight_rank(e: Evidence, s: Station) -> int | None:
-    """Numerical rank of the layer's own weight, if that is what is low."""
-    weight = None if s.row is None else weight_rows(s.row.producer, e.run)
-    if weight is None or weight.numel() > 2**22:
-        return None
-    values = torch.linalg.svdvals(weight)
-    rank = int((values > 1e-5 * values[0]).sum()) if values[0] > 0 else 0
-    return rank if rank < min(weight.shape) / 2 else None
+def _thin(e: Evidence, row: Row) -> int:
+    """Numerical rank of a weight, 0 unless it is below both 8 and an eighth of what its shape allows.
+
+    The image of eight random vectors shows it: its singular values fall by the rounding of float32.
+    """
+    weight = weight_rows(row.producer, e.run) if row.producer.kind in ("linear", "conv", "conv_transpose") else None
+    if weight is None or min(weight.shape) < TELLING or row.producer.groups > 1 or weight.numel() > 2**24:
+        return 0
+    if not bool(torch.isfinite(weight).all()) or not bool(weight.any()):
+        return 0
+    vectors = torch.randn(weight.shape[1], 8, generator=torch.Generator().manual_seed(0), dtype=weight.dtype)
+    values = torch.linalg.svdvals(weight @ vectors.to(weight.device))
+    rank = int((values > 1e-5 * values[0]).sum())
+    return rank if rank < 8 and rank <= min(weight.shape) / 8 else 0
 
 
 def _inside(e: Evidence) -> list[Station]:
