@@ -35,9 +35,9 @@ def must_be_healthy(found: tuple[float, float, float, float], rms: float = 0.05)
 
 @pytest.mark.parametrize("act", [nn.ReLU, nn.GELU, nn.Tanh])
 def test_a_chain_of_thirty_layers_is_healthy(act):
-    model = mlp(*[256] * 31, act=act)
-    report = initialize_(model, numbers(16, 256))
-    must_be_healthy(geometry(model, numbers(64, 256, seed=1)), rms=0.08)
+    model = mlp(*[160] * 31, act=act)
+    report = initialize_(model, numbers(16, 160))
+    must_be_healthy(geometry(model, numbers(64, 160, seed=1)), rms=0.08)
     assert {report[f"{2 * k}.weight"].scheme for k in range(30)} == {"mirror" if act is not nn.Tanh else "window"}
     assert (report.lr_scale == 1) == (act is not nn.Tanh)
 

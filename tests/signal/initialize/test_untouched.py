@@ -90,7 +90,7 @@ def test_the_surroundings_do_not_matter():
     assert all(torch.equal(a, b) for a, b in zip(plain.parameters(), inside.parameters()))
 
 
-@pytest.mark.parametrize("name", list(MODELS))
+@pytest.mark.parametrize("name", ["deep", "resnet", "gpt", "lstm", "siamese", "odds", "post-norm transformer"])
 def test_the_same_seed_gives_the_same_start_whatever_was_there_before(name):
     torch.manual_seed(0)
     one, example = MODELS[name]()
