@@ -210,6 +210,7 @@ def demonstration(width: int = 512, depth: int = 100, seed: int = 0, *, samples:
         (torch.tanh, "lecun"),
         (torch.relu, "kaiming"),
         (torch.relu, "xavier"),
+        (torch.relu, "torch"),
         (F.gelu, "kaiming"),
         (F.silu, "kaiming"),
         (torch.tanh, "kaiming"),
