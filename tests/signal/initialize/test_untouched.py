@@ -80,7 +80,7 @@ def test_an_error_while_drawing_leaves_the_parameters(monkeypatch):
 
 
 def test_the_surroundings_do_not_matter():
-    plain, inside = mlp(16, 64, 8), mlp(16, 64, 8)
+    plain, inside = mlp(*[16] * 14, act=nn.Tanh), mlp(*[16] * 14, act=nn.Tanh)
     initialize_(plain, numbers(32, 16))
     with torch.autocast("cpu"), torch.no_grad():
         initialize_(inside, numbers(32, 16))

@@ -25,7 +25,7 @@ def plot_layers(report: InitializeReport, axes: Axes | None = None) -> Axes:
             axes = figure(7.2, 3.8).add_subplot()
         layers = report.layers
         series = (
-            ("planned", [layer.predicted for layer in layers], FAINT, "--", 5.0),
+            ("planned", [layer.predicted for layer in layers], FAINT, "-", 5.0),
             ("measured", [layer.measured for layer in layers], BEST, "-", 1.8),
             ("gradient", [layer.gradient for layer in layers], COLOURS[1], "-", 1.2),
         )

@@ -21,6 +21,7 @@ from eitherway.signal.structure import Producer
 
 _TRUSTED = 1.25  # theory stands while the example differs by less: then the difference is chance or correlation
 _UNSEEN = 0.15  # mean square of a recurrent state before it has run: tanh of a sigmoid times a cell of order 1
+_ROUNDING = 1e-12  # a bias as small as this is meant to be 0
 _SAME = 1.02  # uses of a shared weight that ask for sizes as near as this need no second walk
 
 Place = tuple[str, tuple[tuple[int | None, int | None], ...]]
@@ -227,6 +228,8 @@ class Starter:
         self.stage.put(producer.name, weight)
         walk.replace(producer.name, self.stage.made[producer.name], op.index)
         if producer.bias is not None and bias is not None:
+            if float(bias.abs().max()) < _ROUNDING:
+                bias = torch.zeros_like(bias)
             self.stage.put(producer.bias, bias)
             walk.replace(producer.bias, self.stage.made[producer.bias], op.index)
         use = self.plan.uses[producer.index]

@@ -57,6 +57,8 @@ def _entry(
         why = f"{use.producer.name}, computed from it, is drawn: {use.why or f'rms 1 after {use.reads}'}"
         follows = plan.follows.get(use.producer.index, "")
         return Entry(name, shape, "drawn", use.scheme, std, nan, use.producer.reads, follows, why)
+    if name in biases and std == 0:
+        return Entry(name, shape, "set", "", 0.0, nan, nan, "", "biases start at 0", 0.0)
     if name in biases:
         return Entry(
             name,

@@ -39,10 +39,11 @@ class Traced:
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """Inside: no autocast, no inference mode; afterwards the global generators are as they were."""
+    """Inside: no autocast, no inference mode, autograd at work; afterwards the global generators are as they were."""
     with ExitStack() as stack:
         stack.enter_context(chance_kept())
         stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.enable_grad())
         for device in ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",):
             stack.enter_context(torch.autocast(device, enabled=False))
         yield
