@@ -31,6 +31,10 @@ def accept_model(model: Any) -> nn.Module:
     for name, parameter in parameters.items():
         if isinstance(parameter, nn.UninitializedParameter):
             raise ModelError(f"{name} is lazy and has no shape yet; run the model once on a batch, then diagnose it")
+        if parameter.is_complex():
+            raise ModelError(
+                f"{name} holds complex numbers, and what is measured here is of real ones; give a model of real weights"
+            )
         if parameter.is_meta:
             raise ModelError(f"{name} is on the meta device and holds no numbers; materialise the model first")
     return model
@@ -62,12 +66,12 @@ def accept_example(example: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
         if isinstance(leaf, Tensor) and leaf.numel() == 0:
             raise ModelError(f"the example holds an empty tensor of shape {tuple(leaf.shape)}; give a batch of samples")
         if isinstance(leaf, Tensor) and leaf.is_floating_point():
-            bad = int(torch.isnan(leaf).sum())
-            if bad or bool(torch.isinf(leaf).all()):
+            bad = int((~torch.isfinite(leaf)).sum())
+            if bool(torch.isnan(leaf).any()) or bad == leaf.numel():  # some -inf may be a mask
                 place = pytree.keystr(path[1:])
                 raise ModelError(
-                    f"the example {place} {tuple(leaf.shape)} holds {bad:,} NaN; give numbers: whatever comes out of "
-                    "the model would only repeat them"
+                    f"the example {place} {tuple(leaf.shape)} holds {bad:,} NaN or inf; give numbers: whatever comes "
+                    "out of the model would only repeat them"
                 )
     return args, kwargs
 

@@ -46,7 +46,7 @@ class Station:
         """Rms of what differs between samples; the whole where samples cannot be told apart."""
         if self.samples.features < TELLING or math.isnan(self.samples.cosine):
             return self.samples.rms
-        return self.samples.rms * max(self.samples.difference, 0.0) ** 0.5
+        return self.samples.deviation * max(self.samples.difference, 0.0) ** 0.5
 
 
 @dataclass

@@ -26,6 +26,11 @@ class Samples:
     """Largest rms of a sample / smallest."""
     cosine: float
     """Mean over pairs of samples."""
+    difference: float
+    """1 - cosine once the mean over all numbers is taken out: the share that tells two samples apart.
+
+    What all units of all samples have in common is a shift that a bias undoes; some starts put it there on purpose.
+    """
     rank: float
     """Participation ratio (sum l)^2 / sum l^2 of the centred Gram matrix's eigenvalues: at most B - 1."""
     features: int
@@ -41,9 +46,9 @@ class Samples:
         return min(self.mean**2 / self.rms**2, 1.0) if self.rms > 0 else 0.0
 
     @property
-    def difference(self) -> float:
-        """1 - cosine: the share of the mean square that tells two samples apart."""
-        return 1.0 - self.cosine
+    def deviation(self) -> float:
+        """Standard deviation of all numbers."""
+        return max(self.rms**2 - self.mean**2, 0.0) ** 0.5
 
 
 def rms(tensor: Tensor) -> float:
@@ -93,7 +98,9 @@ def samples(tensor: Tensor, batch: int) -> Samples:
     mean = float((tensor.reshape(-1) / (size or 1.0)).double().mean()) * (size or 1.0)
     rows = by_sample(tensor, batch)
     if rows is None or size == 0 or rows.shape[1] == 0:
-        return Samples(size, mean, NAN, NAN, NAN, tensor.numel() // max(batch, 1), 1 if rows is None else batch, bad)
+        return Samples(
+            size, mean, NAN, NAN, NAN, NAN, tensor.numel() // max(batch, 1), 1 if rows is None else batch, bad
+        )
     features = rows.shape[1]
     step = -(-rows.numel() // _MOST)
     rows = (rows[:, ::step] / float(rows.abs().max())).double()
@@ -102,12 +109,23 @@ def samples(tensor: Tensor, batch: int) -> Samples:
     lengths = square.clamp(min=0).sqrt()
     smallest = float(lengths.min())
     spread = float(lengths.max()) / smallest if smallest > 0 else math.inf
-    seen = lengths > 0
-    unit = gram[seen][:, seen] / (lengths[seen][:, None] * lengths[seen])
-    n = int(seen.sum())
-    cosine = float((unit.sum() - unit.diagonal().sum()) / (n * (n - 1))) if n > 1 else NAN
+    cosine = _cosine(gram)
+    shift, sums = float(rows.mean()), rows.sum(1)
+    moved = _cosine(gram - shift * (sums[:, None] + sums) + rows.shape[1] * shift**2)
+    difference = 1.0 - min(moved, 1.0) if not math.isnan(moved) else 0.0  # without a deviation nothing differs
     centred = gram - gram.mean(0) - gram.mean(1, keepdim=True) + gram.mean()
     total, squares = float(centred.diagonal().sum()), float(centred.square().sum())
     # below 1e-12 of the whole the differences are the products' own rounding
     rank = total**2 / squares if total > 1e-12 * float(square.sum()) and squares > 0 else 0.0
-    return Samples(size, mean, spread, min(cosine, 1.0), rank, features, batch, bad)
+    return Samples(size, mean, spread, min(cosine, 1.0), difference, rank, features, batch, bad)
+
+
+def _cosine(gram: Tensor) -> float:
+    """Mean cosine over pairs, from products of samples (B, B); nan where fewer than two are there at all."""
+    lengths = gram.diagonal().clamp(min=0).sqrt()
+    seen = lengths > 1e-9 * float(lengths.max())  # below it, rounding of what was taken out
+    n = int(seen.sum())
+    if n < 2:
+        return NAN
+    unit = gram[seen][:, seen] / (lengths[seen][:, None] * lengths[seen])
+    return float((unit.sum() - unit.diagonal().sum()) / (n * (n - 1)))

@@ -174,7 +174,7 @@ def _captured(whole: _Whole, model: nn.Module, args: tuple[Any, ...], kwargs: di
 
 def _refusal(whole: _Whole, model: nn.Module, path: list[tuple[nn.Module, Any]], given: Any, error: Exception) -> str:
     """Which module refused what, in a sentence."""
-    text = (str(error).strip().splitlines() or [""])[0][:200]
+    text = (str(error).strip().splitlines() or [""])[0][:200].rstrip(".")
     text = f"{type(error).__name__}: {text}"
     if whole.judge is not None and any(module is whole.judge for module, _ in path):
         return (

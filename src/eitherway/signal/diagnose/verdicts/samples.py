@@ -56,12 +56,13 @@ def parallel(e: Evidence) -> Iterator[Found]:
     if entry is None:
         return
     told = entry.samples.difference
+    alike = min(told, 1 - entry.samples.cosine) < ALIKE
+    if alike and entry.kind == "input" and entry.value not in e.normed and e.run.batch > 3:
+        e.notes.append(
+            f"the samples of the example are alike (cosine {entry.samples.cosine:.4f}): spread, cosine and rank tell "
+            "little; give a batch of real data, its mean subtracted"
+        )
     if told < ALIKE:
-        if entry.kind == "input" and entry.value not in e.normed and e.run.batch > 3:
-            e.notes.append(
-                f"the samples of the example are alike (cosine {entry.samples.cosine:.4f}): spread, cosine and rank "
-                "tell little; give a batch of real data, its mean subtracted"
-            )
         return
     drowned = _drowned(e)
     after = [s for s in _inside(e) if s.samples.difference < ALIKE * told and s.rms > 0]

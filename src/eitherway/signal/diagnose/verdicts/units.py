@@ -179,7 +179,7 @@ def _copies(rows: Tensor) -> int:
     if len(rows) < 2:
         return 0
     scale = rows.abs().max()
-    along = torch.linspace(1.0, 2.0, rows.shape[1], dtype=rows.dtype).sin()
+    along = torch.linspace(1.0, 2.0, rows.shape[1], dtype=rows.dtype, device=rows.device).sin()
     marks = (rows @ along).sort().values / (scale * along.norm())
     close = (marks.diff() < 1e-6).double().mean() if len(marks) > 1 else 0.0
     if close < 0.25:  # equal rows have equal marks, and chance brings few so close
