@@ -174,6 +174,11 @@ FAULTS: dict[str, tuple[set[str], str, Callable[[], tuple[Any, ...]]]] = {
         "",
         lambda: (draw(chain(100, 128, nn.GELU), lambda w, f: 1.5335 / math.sqrt(f)), noise(16, 128)),
     ),
+    "gelu, twenty layers": (
+        {"unequal samples"},
+        "38",
+        lambda: (draw(chain(21, 64, nn.GELU), lambda w, f: 1.5335 / math.sqrt(f)), noise(16, 64)),
+    ),
     "silu, hundred layers": (
         {"exploding signal", "vanishing signal", "unequal samples"},
         "",

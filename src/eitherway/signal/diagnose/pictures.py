@@ -41,7 +41,10 @@ def plot_signal(found: Diagnosis, axes: Axes | None = None) -> Axes:
             axes.plot(places, shown, color=colour, marker=dots, markersize=3.5, label=label)
             lost = [k for k, v in enumerate(values) if v == 0 or math.isinf(v)]
             if lost:
-                axes.plot(lost, [0.02] * len(lost), "x", color=colour, transform=axes.get_xaxis_transform())
+                axes.plot(
+                    lost, [0.02] * len(lost), "x", color=colour, transform=axes.get_xaxis_transform(),
+                    label=f"{label.partition(',')[0]}: zero or infinite",
+                )  # fmt: skip
         axes.set_yscale("log")
         _at_least_a_decade(axes)
         if layers:
@@ -90,12 +93,16 @@ def _end(name: str, most: int) -> str:
 
 
 def _spans(names: Sequence[str], marked: Sequence[str]) -> list[tuple[int, int]]:
-    """Stretches of neighbouring places whose names are marked; a marked module marks all inside it."""
+    """Stretches of places whose names are marked, gaps of two joined; a marked module marks all inside it.
+
+    >>> _spans(["a", "b.x", "b.y", "c", "d", "e", "f"], ["b", "f"])
+    [(1, 2), (6, 6)]
+    """
     found: list[tuple[int, int]] = []
     for k, name in enumerate(names):
         if not any(name == m or name.startswith(f"{m}.") for m in marked):
             continue
-        if found and found[-1][1] == k - 1:
+        if found and found[-1][1] >= k - 3:
             found[-1] = (found[-1][0], k)
         else:
             found.append((k, k))

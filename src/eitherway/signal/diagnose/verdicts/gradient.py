@@ -36,7 +36,7 @@ def changing(e: Evidence) -> Iterator[Found]:
         back = way[::-1]
         sizes = [s.gradient for s in back]
         for grows in (True, False):
-            pair = widest(back, sizes) if grows else widest(back, [-v for v in sizes], sizes)
+            pair = widest(sizes, falls=not grows)
             if pair is None:
                 continue
             i, j = pair

@@ -91,7 +91,8 @@ def found(
     """
     layers = tuple(dict.fromkeys(layers))
     text = f"{what}: {cause}; {remedy}"
-    short = short or f"{kind} ({span(layers)})" if layers else kind
+    if not short:
+        short = f"{kind} ({span(layers)})" if layers else kind
     return Found(Verdict(kind, severity, layers, cause, remedy, text), at, at if upto is None else upto, short)
 
 

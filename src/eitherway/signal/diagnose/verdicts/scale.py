@@ -19,7 +19,7 @@ def growing(e: Evidence) -> Iterator[Found]:
     """A signal that grows by more than ROOT between two norms."""
     told: set[str] = set()
     for segment in e.segments:
-        pair = widest(segment, [s.rms for s in segment])
+        pair = widest([s.rms for s in segment])
         if pair is None:
             continue
         i, j = pair
@@ -27,7 +27,7 @@ def growing(e: Evidence) -> Iterator[Found]:
             continue
         part = _step(segment, i, j, [s.rms for s in segment])
         rows = [s.row for s in part if s.row is not None]
-        if not rows or _of_sums(e, segment[i : j + 1]) or all(_squashed(row) for row in rows):
+        if not rows or _of_sums(segment[i : j + 1]) or all(_squashed(row) for row in rows):
             continue
         layers = [row.signal.name for row in rows]
         if set(layers) <= told:
@@ -78,7 +78,7 @@ def shrinking(e: Evidence) -> Iterator[Found]:
         sizes = [s.rms for s in segment]
         lost = [s.variation for s in segment]
         for values, differs in ((sizes, False), (lost, True)):
-            pair = widest(segment, [-v for v in values], values)
+            pair = widest(values, falls=True)
             if pair is None:
                 continue
             i, j = pair
@@ -250,21 +250,22 @@ def _sources(e: Evidence, producer: int) -> tuple[int, ...]:
     return path.sources if path is not None else ()
 
 
-def widest(
-    segment: Sequence[Station], order: Sequence[float], sizes: Sequence[float] | None = None
-) -> tuple[int, int] | None:
-    """The pair i < j with the largest rise of log |order|; for falls give the sizes negated."""
-    values = sizes if sizes is not None else order
-    sign = -1.0 if sizes is not None else 1.0
-    best, pair, low = 0.0, None, None
-    for j, value in enumerate(values):
-        if not math.isfinite(value) or value <= 0:
+def widest(sizes: Sequence[float], *, falls: bool = False) -> tuple[int, int] | None:
+    """The pair i < j of sizes with the largest rise of the logarithm, or fall; None where nothing rises.
+
+    >>> widest([1.0, 0.5, 8.0, 2.0]), widest([1.0, 0.5, 8.0, 2.0], falls=True)
+    ((1, 2), (2, 3))
+    """
+    best, pair = 0.0, None
+    first: tuple[int, float] | None = None
+    for j, size in enumerate(sizes):
+        if not math.isfinite(size) or size <= 0:
             continue
-        log = sign * math.log(value)
-        if low is not None and log - low[1] > best:
-            best, pair = log - low[1], (low[0], j)
-        if low is None or log < low[1]:
-            low = (j, log)
+        log = -math.log(size) if falls else math.log(size)
+        if first is not None and log - first[1] > best:
+            best, pair = log - first[1], (first[0], j)
+        if first is None or log < first[1]:
+            first = (j, log)
     return pair
 
 
@@ -278,7 +279,7 @@ def _step(segment: Sequence[Station], i: int, j: int, values: Sequence[float]) -
     return segment[i + 1 : j + 1]
 
 
-def _of_sums(e: Evidence, part: Sequence[Station]) -> bool:
+def _of_sums(part: Sequence[Station]) -> bool:
     """Whether a stretch grows by residual sums: another verdict's affair."""
     sums = sum(s.kind == "sum" for s in part[1:])
     return sums > 1 and sums >= sum(s.row is not None for s in part[1:])
@@ -342,7 +343,7 @@ def recurring(e: Evidence) -> Iterator[Found]:
         uses.setdefault(row.producer.name, []).append(row)
     for rows in uses.values():
         sizes = [r.signal.rms for r in rows]
-        pair = widest([], sizes) if len(rows) > 3 else None
+        pair = widest(sizes) if len(rows) > 3 else None
         if pair is None or any(r.producer.kind == "embedding" for r in rows):
             continue
         i, j = pair
