@@ -26,6 +26,12 @@ def overlapping() -> nn.Module:
     return model
 
 
+def aliased() -> nn.Module:
+    model = mlp(16, 8, 4)
+    model.register_buffer("copy", model[0].weight.detach())
+    return model
+
+
 def expanded() -> nn.Module:
     model = mlp(16, 8, 4)
     model[0].bias = nn.Parameter(torch.zeros(1).expand(8))
@@ -68,6 +74,7 @@ def all_integers() -> nn.Module:
         (lambda: with_parameter(torch.eye(2).to_sparse()), "sparse; starts are drawn for dense parameters"),
         (shared, "lies in memory shared with other processes"),
         (overlapping, "overlap in memory, so that starting one changes the other"),
+        (aliased, "overlap in memory, so that starting one changes the other"),
         (expanded, "is expanded: several of its entries are one number in memory"),
         (of_inference, "of inference mode and cannot be written outside of it"),
         (

@@ -327,3 +327,67 @@ def test_what_the_run_itself_writes_into_a_parameter_is_undone():
     report = initialize_(model, tokens(20, 16), only="1")
     assert torch.equal(model[0].weight, before)
     assert report.layers[-1].measured == pytest.approx(1, abs=0.05)
+
+
+class Adapter(nn.Module):
+    """LoRA beside a frozen weight."""
+
+    def __init__(self):
+        super().__init__()
+        self.base = nn.Linear(16, 16).requires_grad_(False)
+        self.down, self.up = nn.Linear(16, 4, bias=False), nn.Linear(4, 16, bias=False)
+        nn.init.zeros_(self.up.weight)
+
+    def forward(self, x):
+        return self.base(x) + self.up(self.down(x))
+
+
+def test_an_adapter_that_starts_silent_beside_a_frozen_weight_stays_silent():
+    model = Adapter()
+    report = initialize_(model, numbers(32, 16))
+    assert report["up.weight"].action == "kept" and not bool(model.up.weight.any())
+    assert "starts silent on purpose" in report["up.weight"].why and report["down.weight"].action == "drawn"
+
+
+def test_an_example_of_zeros_is_noted_and_gives_plain_fans():
+    report = initialize_(mlp(16, 64, 8), torch.zeros(8, 16))
+    assert any("the example holds zeros alone" in note for note in report.notes)
+    assert report["0.weight"].gain == pytest.approx(1)
+
+
+class Straight(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return torch.sign(x)
+
+    @staticmethod
+    def backward(ctx, slope):
+        return slope
+
+
+class Between(nn.Module):
+    def __init__(self, function):
+        super().__init__()
+        self.one, self.two, self.function = nn.Linear(16, 64), nn.Linear(64, 8), function
+
+    def forward(self, x):
+        return self.two(self.function(self.one(x)))
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        Straight.apply,
+        lambda u: u + torch.rand_like(u),
+        lambda u: F.softmax(u, -1),
+        lambda u: torch.sin(30 * u),
+        lambda u: u * torch.sigmoid(1.702 * u),
+        lambda u: torch.where(u > 0, u, 0.1 * u.exp()),
+        nn.RReLU(),
+        nn.PReLU(64),
+    ],
+    ids=["straight through", "random", "softmax", "fast sine", "by hand", "where", "rrelu", "prelu"],
+)
+def test_functions_that_no_table_knows_are_read(function):
+    report = initialize_(Between(function), numbers(64, 16))
+    assert [layer.measured for layer in report.layers] == pytest.approx([1, 1], abs=0.06)

@@ -49,7 +49,7 @@ def must_be_model(model: Any) -> None:
     if not parameters:
         raise ModelError(f"{name_of(model)} has no parameters, so there is nothing to start")
     _must_be_writable(parameters)
-    _must_be_apart(parameters)
+    _must_be_apart(parameters, dict(model.named_buffers()))
 
 
 def _must_be_writable(parameters: Mapping[str, Tensor]) -> None:
@@ -85,7 +85,7 @@ def _must_be_writable(parameters: Mapping[str, Tensor]) -> None:
         )
 
 
-def _must_be_apart(parameters: Mapping[str, Tensor]) -> None:
+def _must_be_apart(parameters: Mapping[str, Tensor], buffers: Mapping[str, Tensor]) -> None:
     """Each parameter stands in memory of its own, where nobody else looks."""
     spans: dict[int, list[tuple[int, int, str]]] = {}
     for name, p in parameters.items():
@@ -99,14 +99,15 @@ def _must_be_apart(parameters: Mapping[str, Tensor]) -> None:
                 f"{name} is expanded: several of its entries are one number in memory; give it memory of its own: "
                 "nn.Parameter(p.detach().clone())"
             )
-        if p.numel():
+    for name, p in (*parameters.items(), *buffers.items()):
+        if p.layout == torch.strided and not p.is_meta and p.numel():
             first = int(p.storage_offset()) * p.element_size()
             last = first + (1 + sum((n - 1) * int(s) for n, s in zip(p.shape, p.stride()))) * p.element_size()
             spans.setdefault(p.untyped_storage().data_ptr(), []).append((first, last, name))
     for found in spans.values():
         found.sort()
         for (_, end, one), (start, _, other) in zip(found, found[1:]):
-            if start < end:
+            if start < end and (one in parameters or other in parameters):
                 raise ModelError(
                     f"{one} and {other} overlap in memory, so that starting one changes the other; tie them as one "
                     "parameter (b.weight = a.weight) or give each its own: nn.Parameter(p.detach().clone())"

@@ -106,18 +106,19 @@ def initialize_(
             starter = _started(model, plan, stage, chains)
             certificate = _certified(plan, stage, chains, samples)
         stage.commit()
+    said = [*traced.notes, *plan.notes, *notes, *_silent(args, kwargs), *_doubts(plan, starter), *certificate.notes]
+    said += _stale(model, meant, overwrite)
     return InitializeReport(
         entries=entries(plan, stage, chains, laws, certificate),
         layers=layers(plan, certificate),
         scheme=scheme if isinstance(scheme, str) else ", ".join(f"{k}: {v}" for k, v in scheme.items()),
         residual=residual,
         seed=seed,
-        notes=tuple(dict.fromkeys([*traced.notes, *plan.notes, *notes, *_doubts(plan, starter), *certificate.notes,
-                                   *_stale(model, meant, overwrite)])),
+        notes=tuple(dict.fromkeys(said)),
         lr_scales=_lr_scales(model, chains),
         cosine=certificate.cosine,
         spread=certificate.spread,
-    )  # fmt: skip
+    )
 
 
 def _started(model: nn.Module, plan: Plan, stage: Stage, chains: dict[int, Chained]) -> Starter:
@@ -212,6 +213,14 @@ def _samples(args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
     tensors = [t for t in pytree.tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
     first = next((t for t in tensors if t.dim() > 1), tensors[0])
     return int(first.shape[0]) if first.dim() > 1 or (first.dim() and not first.is_floating_point()) else 0
+
+
+def _silent(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[str]:
+    """A word on an example that says nothing."""
+    tensors = [t for t in pytree.tree_leaves((args, kwargs)) if isinstance(t, Tensor) and t.is_floating_point()]
+    if not tensors or any(bool(t.any()) for t in tensors):
+        return []
+    return ["the example holds zeros alone, so what depends on it is a guess; give real samples"]
 
 
 def _doubts(plan: Plan, starter: Starter) -> list[str]:

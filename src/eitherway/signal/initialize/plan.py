@@ -106,10 +106,15 @@ def make_plan(
     plan.next = _next_paths(structure)
     plan.follows = {producer.index: _follows(structure, producer, plan.next) for producer in structure.producers}
     weights = {producer.name for producer in structure.producers if producer.name in parameters}
+    beside_frozen = any(why.startswith("frozen") for why in kept.values())
     for name, parameter in parameters.items():
+        if name not in plan.kept and beside_frozen and name in weights and not bool(parameter.detach().any()):
+            plan.kept[name] = "0 throughout in a partly frozen model: an adapter starts silent on purpose"
         if name not in plan.kept:
             _decide(name, parameter, plan, weights)
     for producer in structure.producers:
+        if producer.name in plan.kept:
+            continue
         if producer.name in writable and producer.name in weights and not producer.parametrised:
             if asked[producer.name] != "torch":
                 plan.uses[producer.index] = _use(producer, plan, asked[producer.name])
