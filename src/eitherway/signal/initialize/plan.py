@@ -196,7 +196,7 @@ def _use(producer: Producer, plan: Plan, asked: str) -> Use:
         use.law, use.std, use.scheme = "zero", 0.0, "zero"
         return use
     if producer.kind == "embedding":
-        use.std = target
+        use.std = target / math.sqrt(max(producer.reads, 1e-12))  # a bag sums or averages several rows
         use.gain = target
         use.scheme = "embedding"
         use.why = use.why or "rows of rms 1"

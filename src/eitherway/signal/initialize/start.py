@@ -123,7 +123,7 @@ class Starter:
         if producer.kind == "recurrent":
             return math.nan
         if producer.kind == "embedding":
-            return std
+            return std * math.sqrt(max(producer.reads, 1e-12))
         if use.scheme == "gain" and place not in self.shared and len(self.demands[place]) == 1:
             return use.target
         return math.hypot(std * reading, self.plan.bias_stds.get(producer.bias or "", 0.0))
@@ -146,9 +146,7 @@ class Starter:
             return
         bias = self.stage.made.get(producer.bias or "", self.stage.live.get(producer.bias or ""))
         shift = mean_square(bias) if bias is not None else 0.0
-        self.plan.rms[producer.index] = (
-            size if producer.kind == "embedding" else math.sqrt(size**2 * max(producer.reads, 1e-12) * second + shift)
-        )
+        self.plan.rms[producer.index] = math.sqrt(size**2 * max(producer.reads, 1e-12) * second + shift)
 
     def _measured(self, producer: Producer, walk: Walk) -> float:
         """Mean square of what it reads on the example; of a product of inputs, their product."""

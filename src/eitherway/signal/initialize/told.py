@@ -107,7 +107,7 @@ def _drawn(
         why += f"; {', '.join(blocks)} each their own map"
     if len(uses) == 1 and chain is None and use.std is not None and not use.producer.part:
         std = use.std * certificate.factors.get(index, 1.0)
-    gain = std if use.producer.kind == "embedding" else std * max(use.producer.reads, 1e-12) ** 0.5
+    gain = std * max(use.producer.reads, 1e-12) ** 0.5
     return Entry(name, shape, "drawn", scheme, std, gain, use.producer.reads, follows, why)
 
 
