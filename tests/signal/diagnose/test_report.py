@@ -97,3 +97,11 @@ def test_numbers_that_slow_processors_down_are_counted():
             model[k].weight *= 1e-13
     report = diagnose(model, noise(16, 64), (CE, labels(16)))
     assert report.denormal > 0 and "denormal numbers" in str(report)
+
+
+@pytest.mark.slow
+def test_a_thousand_layers_fit_a_page():
+    report = diagnose(he(chain(1000, 64, nn.ReLU)), noise(16, 64))
+    text = str(report)
+    assert len(text.splitlines()) < 45 and max(map(len, text.splitlines())) <= 120
+    assert report.alarms[0].kind == "parallel samples" and len(report.layers) == 1000

@@ -285,9 +285,13 @@ def place(graph: Graph, op: int) -> str:
 
 
 def weight_rows(p: Producer, run: Run) -> Tensor | None:
-    """The weight with its out axes first, (out, everything else), in float64."""
+    """The weight with its out axis first, (out, everything else), in float32 at least."""
     weight = run.tensors.get(p.weight)
     if weight is None or weight.ndim < 2:
         return None
     part = weight.detach()[p.part] if p.part else weight.detach()
-    return part.movedim(p.out_axis, 0).reshape(part.shape[p.out_axis], -1).to(torch.float64)
+    return (
+        part.movedim(p.out_axis, 0)
+        .reshape(part.shape[p.out_axis], -1)
+        .to(torch.promote_types(part.dtype, torch.float32))
+    )

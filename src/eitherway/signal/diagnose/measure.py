@@ -66,6 +66,11 @@ def norm(tensor: Tensor) -> float:
     return length if math.isfinite(length) else NAN
 
 
+def finite(tensor: Tensor) -> bool:
+    """Whether every number is: read off the length, which takes one pass and no memory."""
+    return not math.isnan(norm(tensor))
+
+
 def by_sample(tensor: Tensor, batch: int) -> Tensor | None:
     """(B, N) with one row a sample; None where no axis is the samples'.
 

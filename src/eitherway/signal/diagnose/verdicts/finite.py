@@ -10,7 +10,7 @@ from torch import Tensor
 from eitherway.graph import Op
 from eitherway.signal.diagnose.evidence import Evidence
 from eitherway.signal.diagnose.layers import Row
-from eitherway.signal.diagnose.measure import rms
+from eitherway.signal.diagnose.measure import finite, rms
 from eitherway.signal.diagnose.run import LOSS
 from eitherway.signal.diagnose.verdicts.parts import Found, found
 
@@ -37,7 +37,7 @@ _REMEDIES = {
 
 def bad_numbers(e: Evidence) -> Iterator[Found]:
     """The origin of what is not finite in the output, the loss or the gradients; masks of -inf are none of them."""
-    held = [n for n, p in e.run.parameters.items() if not torch.isfinite(p.detach()).all()]
+    held = [n for n, p in e.run.parameters.items() if not finite(p)]
     if held:
         count = sum(int((~torch.isfinite(e.run.parameters[n].detach())).sum()) for n in held)
         yield found(
@@ -62,7 +62,7 @@ def bad_numbers(e: Evidence) -> Iterator[Found]:
 
 
 def _bad(tensor: Tensor | None) -> bool:
-    return tensor is not None and tensor.is_floating_point() and not bool(torch.isfinite(tensor).all())
+    return tensor is not None and tensor.is_floating_point() and not finite(tensor)
 
 
 def _origin(e: Evidence, value: int) -> Op | None:

@@ -202,7 +202,7 @@ def _thin(e: Evidence, row: Row) -> int:
     weight = weight_rows(row.producer, e.run) if row.producer.kind in ("linear", "conv", "conv_transpose") else None
     if weight is None or min(weight.shape) < TELLING or row.producer.groups > 1 or weight.numel() > 2**24:
         return 0
-    if not bool(torch.isfinite(weight).all()) or not bool(weight.any()):
+    if not row.signal.weight_rms > 0:  # zeros, or not finite
         return 0
     vectors = torch.randn(weight.shape[1], 8, generator=torch.Generator().manual_seed(0), dtype=weight.dtype)
     values = torch.linalg.svdvals(weight @ vectors.to(weight.device))

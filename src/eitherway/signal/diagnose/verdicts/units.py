@@ -136,15 +136,13 @@ def identical(e: Evidence) -> Iterator[Found]:
     heads = set(e.structure.heads)
     for row in e.rows:
         weight = weight_rows(row.producer, e.run)
-        if weight is None or row.producer.kind in ("embedding", "recurrent") or row.signal.weight_rms == 0:
-            continue
-        if not bool(torch.isfinite(weight).all()):
+        if weight is None or row.producer.kind in ("embedding", "recurrent") or not row.signal.weight_rms > 0:
             continue
         if len(weight) < 2 or weight.numel() > 2**24 or row.producer.groups > 1 or weight.shape[1] < 2:
             continue
         bias = e.run.parameters.get(row.producer.bias or "")
         if bias is not None and bias.numel() == len(weight):
-            weight = torch.cat([weight, bias.detach().double()[:, None]], 1)
+            weight = torch.cat([weight, bias.detach().to(weight.dtype)[:, None]], 1)
         if _copies(weight) <= len(weight) / 2:
             continue
         gradient = e.by_name.get(row.producer.name)
