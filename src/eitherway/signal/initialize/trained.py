@@ -12,7 +12,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from eitherway.base.errors import ModelError
 from eitherway.base.keys import Key
 
-_SIDE = 192  # rows and columns that are looked at: enough to see a hundred steps of training, cheap for wide layers
+_SIDE = 128  # rows and columns that are looked at: enough to see a hundred steps of training, cheap for wide layers
 _MATRICES = 16  # of a model: the first, the last and those between, evenly
 _SHUFFLES = 32
 _ODD = 7.0  # standard deviations beyond shuffled entries; 40 kinds of starts stay below 5 (measured)
