@@ -35,6 +35,17 @@ def test_theory_is_that_of_the_moments(act, mean, scale):
     assert ours.squashing == isinstance(act, (nn.Tanh, nn.Sigmoid))
 
 
+@pytest.mark.parametrize("scale", [1e-12, 1e-6, 1.0, 1e6])
+def test_slopes_are_right_at_every_scale(scale):
+    relu, sigmoid = (
+        theory(path_of(nn.ReLU(), noise(4, 8)), 0.0, scale),
+        theory(path_of(nn.Sigmoid(), noise(4, 8)), 0.0, scale),
+    )
+    assert relu is not None and sigmoid is not None
+    assert relu.slope == pytest.approx(0.5, rel=5e-3) and relu.stability == pytest.approx(1.0, rel=5e-3)
+    assert sigmoid.slope == pytest.approx(1 / 16 if scale < 1e-3 else sigmoid.slope, rel=1e-4)
+
+
 @pytest.mark.parametrize("act, gain", [(nn.ReLU, 2**0.5), (nn.Tanh, 1.5925), (nn.GELU, 1.5335)])
 def test_chi_measured_is_chi_predicted(act, gain):
     report = diagnose(draw(chain(6, 512, act), lambda w, fan: gain / math.sqrt(fan)), noise(64, 512))

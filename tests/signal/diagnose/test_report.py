@@ -104,4 +104,5 @@ def test_a_thousand_layers_fit_a_page():
     report = diagnose(he(chain(1000, 64, nn.ReLU)), noise(16, 64))
     text = str(report)
     assert len(text.splitlines()) < 45 and max(map(len, text.splitlines())) <= 120
-    assert report.alarms[0].kind == "parallel samples" and len(report.layers) == 1000
+    # log q walks with a mean of -5 / 2n a layer: at width 64 a thousand layers lose the signal
+    assert report.alarms[0].kind == "vanishing signal" and len(report.layers) == 1000

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from eitherway.base.errors import ModelError
+from eitherway.signal.diagnose.measure import rms
 from eitherway.signal.structure import Path
 
 FLAT = 1e-3
@@ -109,10 +110,15 @@ def theory(path: Path, mean: float, scale: float) -> Theory | None:
 
 
 def at(path: Path, u: Tensor) -> tuple[Tensor, Tensor] | None:
-    """phi(u) and phi'(u) for u (N,), by central differences; None where the path is no function of one number."""
-    step = 1e-6 * (1.0 + u.abs())  # float64: an error of 1e-10, and a kink is missed by less than it matters
+    """phi(u) and phi'(u) for u (N,) in float64, by central differences; None where the path is no function of one.
+
+    The step follows the size of u, so that a kink at 0 is one for small numbers, too, and is wide enough for values that
+    do not vanish with u: 1e-10 of the largest leaves six digits of the slope.
+    """
     try:
-        y, right, left = path(u), path(u + step), path(u - step)
+        y = path(u)
+        step = max(1e-6 * rms(u), 1e-10 * rms(y), 1e-300)
+        right, left = path(u + step), path(u - step)
     except (ModelError, RuntimeError, TypeError, IndexError):
         return None
     if y.shape != u.shape or not y.is_floating_point():
