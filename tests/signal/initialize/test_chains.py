@@ -108,6 +108,14 @@ def test_two_activations_that_take_turns_are_held():
     assert rms == pytest.approx(1, abs=0.15) and cosine < 0.05
 
 
+@pytest.mark.parametrize("act, scheme", [(nn.Sigmoid, "shaped"), (nn.Softplus, "mirror")])
+def test_short_chains_that_would_make_samples_parallel_have_a_start_of_their_own(act, scheme):
+    model = mlp(64, 64, 64, 64, 64, act=act)
+    report = initialize_(model, numbers(64, 64))
+    assert {report[f"{2 * k}.weight"].scheme for k in range(4)} <= {scheme, "window"}
+    assert geometry(model, numbers(64, 64, seed=1))[1] < 0.05
+
+
 def test_short_chains_norms_and_residuals_have_the_gain_alone():
     for model, example in ((mlp(16, 32, 32, 8), numbers(8, 16)), (residual(32, 12), numbers(8, 16))):
         report = initialize_(model, example)

@@ -96,7 +96,7 @@ def test_queries_and_keys_make_logits_of_order_one():
     )  # not torch's 1 / sqrt(2) of it
 
 
-@pytest.mark.parametrize("act", [nn.ReLU, nn.GELU, nn.Tanh, nn.SiLU, nn.Sigmoid, nn.Hardtanh])
+@pytest.mark.parametrize("act", [nn.ReLU, nn.GELU, nn.Tanh, nn.SiLU, nn.Mish, nn.Hardtanh])
 def test_weights_have_the_gain_of_what_they_read(act):
     from eitherway.signal.moments import moments
 

@@ -23,6 +23,8 @@ from eitherway.signal.structure import Chain, Path, Producer
 
 CHAINED = ("mirror", "shaped", "window")
 
+_MEAN = 0.5  # share of the mean in an activation's mean square from which on a few layers hide what samples differ by
+
 
 @dataclass(frozen=True)
 class Place:
@@ -127,7 +129,7 @@ def chained(plan: Plan, writable: frozenset[str]) -> tuple[dict[int, Chained], l
         if wanted not in (*CHAINED, "auto"):
             continue
         depth = sum(path.kind == "activation" for path in chain.paths)
-        if not depth or (wanted == "auto" and depth < choose.SHORT):
+        if not depth or (wanted == "auto" and depth < choose.SHORT and not _collapses(plan, chain, depth)):
             continue
         made = _made(plan, chain, producers, depth, wanted, writable)
         if isinstance(made, str):
@@ -138,6 +140,12 @@ def chained(plan: Plan, writable: frozenset[str]) -> tuple[dict[int, Chained], l
             for producer in producers:
                 found[producer.index] = made
     return found, notes
+
+
+def _collapses(plan: Plan, chain: Chain, depth: int) -> bool:
+    """Whether a short chain would make all samples parallel: sigmoid and softplus pass on mostly their mean."""
+    known = [plan.theory.moments(path, 1.0) for path in chain.paths if path.kind == "activation"]
+    return depth > 1 and any(found is not None and found.mean_share > _MEAN for found in known)
 
 
 def outside(plan: Plan, chains: Mapping[int, Chained]) -> list[str]:
@@ -181,7 +189,9 @@ def _made(
     if wanted == "auto":
         kinds = {plan.theory.signature(f): f for f in functions if f is not None}
         graph = plan.structure.graph
-        choices = [choose.best(phi(f, graph), depth, bias=biased, width_even=even) for f in kinds.values()]
+        choices = [
+            choose.best(phi(f, graph), max(depth, choose.SHORT), bias=biased, width_even=even) for f in kinds.values()
+        ]
         found = [choice.name for choice in choices]
         names = [found[0] if len(set(found)) == 1 else "shaped" if biased else "window"]
         reasons = list(dict.fromkeys(choice.reason for choice in choices))
