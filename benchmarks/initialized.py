@@ -28,7 +28,7 @@ def version() -> str:
     for part in ("graph", *(f"signal/{name}" for name in ("structure", "schemes", "initialize"))):
         for path in sorted((house / part).rglob("*.py")):
             digest.update(_statements(path).encode())
-    for path in (house / "signal" / f"{name}.py" for name in ("quadrature", "moments", "curve")):
+    for path in (house / "signal" / f"{name}.py" for name in ("quadrature", "gain", "curve")):
         digest.update(_statements(path).encode())
     return digest.hexdigest()
 

@@ -42,8 +42,8 @@ if TYPE_CHECKING:
     from eitherway.run.result import Result as Result
     from eitherway.run.search import Search as Search
     from eitherway.signal.diagnose import diagnose as diagnose
+    from eitherway.signal.gain import calculate_gain as calculate_gain
     from eitherway.signal.initialize import initialize_ as initialize_
-    from eitherway.signal.moments import calculate_gain as calculate_gain
     from eitherway.space.space import Space as Space
     from eitherway.space.variables import Array as Array
     from eitherway.space.variables import Choice as Choice
@@ -82,7 +82,7 @@ _WHERE = {
     # networks
     "initialize_": "eitherway.signal.initialize",
     "diagnose": "eitherway.signal.diagnose",
-    "calculate_gain": "eitherway.signal.moments",
+    "calculate_gain": "eitherway.signal.gain",
     # what can go wrong
     "EitherwayError": "eitherway.base.errors",
     "SpaceError": "eitherway.base.errors",

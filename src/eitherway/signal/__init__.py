@@ -7,9 +7,9 @@ run, `initialize_` and `diagnose`. Nothing here trains, and nothing here changes
 from eitherway.base.lazy import lazy
 
 _WHERE = {
-    "moments": "eitherway.signal.moments",
-    "Moments": "eitherway.signal.moments",
-    "calculate_gain": "eitherway.signal.moments",
+    "moments": "eitherway.signal.gain",
+    "Moments": "eitherway.signal.gain",
+    "calculate_gain": "eitherway.signal.gain",
     "carry": "eitherway.signal.depth",
     "demonstration": "eitherway.signal.depth",
 }

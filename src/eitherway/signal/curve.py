@@ -11,7 +11,7 @@ from eitherway.base.style import COLOURS, FAINT, figure, must_be_axes, style
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from eitherway.signal.moments import Moments
+    from eitherway.signal.gain import Moments
 
 _SHOWN = 4.0  # standard deviations: beyond them lies 0.006 % of the signal
 

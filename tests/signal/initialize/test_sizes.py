@@ -98,7 +98,7 @@ def test_queries_and_keys_make_logits_of_order_one():
 
 @pytest.mark.parametrize("act", [nn.ReLU, nn.GELU, nn.Tanh, nn.SiLU, nn.Mish, nn.Hardtanh])
 def test_weights_have_the_gain_of_what_they_read(act):
-    from eitherway.signal.moments import moments
+    from eitherway.signal.gain import moments
 
     model = mlp(64, 512, 512, 64, act=act)
     report = initialize_(model, numbers(64, 64), data=False)

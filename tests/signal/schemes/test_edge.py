@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 
 from eitherway.base.errors import ModelError
-from eitherway.signal.moments import moments
+from eitherway.signal.gain import moments
 from eitherway.signal.schemes.edge import edge
 
 

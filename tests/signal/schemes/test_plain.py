@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from eitherway.base.errors import ModelError
-from eitherway.signal.moments import moments
+from eitherway.signal.gain import moments
 from eitherway.signal.schemes.plain import correction, noise, std, torch_bound, torch_default, wander
 
 

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from eitherway.base.errors import ModelError
+from eitherway.signal.gain import Moments
 from eitherway.signal.initialize.computed import can_invert
 from eitherway.signal.initialize.targets import Targets, targets
 from eitherway.signal.initialize.theory import Theory
-from eitherway.signal.moments import Moments
 from eitherway.signal.schemes import plain
 from eitherway.signal.structure import Path, Producer, Structure
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from eitherway.base.errors import ModelError
 from eitherway.graph import Graph, Op, Ref
 from eitherway.graph.graph import leaves, mapped
-from eitherway.signal.moments import Moments, moments
+from eitherway.signal.gain import Moments, moments
 from eitherway.signal.structure import Path, Structure
 
 _NODES = {2: 241, 3: 61}

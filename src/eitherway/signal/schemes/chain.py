@@ -10,7 +10,7 @@ import torch
 from torch import Generator, Tensor
 
 from eitherway.base.errors import ModelError, nearest
-from eitherway.signal.moments import Moments, moments
+from eitherway.signal.gain import Moments, moments
 from eitherway.signal.schemes import draw, plain
 from eitherway.signal.schemes.choose import best
 from eitherway.signal.schemes.edge import edge

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from eitherway.base.errors import ModelError
-from eitherway.signal.moments import Moments, moments
+from eitherway.signal.gain import Moments, moments
 from eitherway.signal.schemes.mirror import mirror
 from eitherway.signal.schemes.shaped import Shape, shape
 from eitherway.signal.schemes.window import window

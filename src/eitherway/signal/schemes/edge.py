@@ -16,7 +16,7 @@ import numpy as np
 from torch import Tensor
 
 from eitherway.base.errors import ModelError
-from eitherway.signal.moments import Moments, moments
+from eitherway.signal.gain import Moments, moments
 
 _SCALES = np.logspace(0, np.log10(8), 19)  # tried in turn, both ways from 1
 

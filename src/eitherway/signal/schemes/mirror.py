@@ -17,7 +17,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from eitherway.base.errors import ModelError
-from eitherway.signal.moments import moments
+from eitherway.signal.gain import moments
 from eitherway.signal.quadrature import Activation, grid, name_of
 from eitherway.signal.schemes.draw import orthogonal, orthogonal_kernel
 

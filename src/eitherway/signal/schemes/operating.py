@@ -14,7 +14,7 @@ import torch
 from numpy.polynomial.legendre import leggauss
 from torch import Tensor
 
-from eitherway.signal.moments import moments
+from eitherway.signal.gain import moments
 from eitherway.signal.quadrature import Activation
 
 _ALPHAS = torch.logspace(-4, 0.5, 55, dtype=torch.float64)

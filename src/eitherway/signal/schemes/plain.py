@@ -13,7 +13,7 @@ import torch
 from torch import Generator, Tensor
 
 from eitherway.base.errors import ModelError, nearest
-from eitherway.signal.moments import Moments
+from eitherway.signal.gain import Moments
 from eitherway.signal.schemes.draw import gaussian, uniform
 
 Rule = Literal["lecun", "xavier", "kaiming"]
@@ -82,7 +82,7 @@ def noise(found: Moments, width: int, *, orthogonal: bool = False) -> float:
     units has the relative variance (E phi^4 / (E phi^2)^2 - 1) / n. An orthogonal matrix also fixes sum z^2; what phi^2
     shares with z^2, of covariance 2 Q', then does not vary: minus (2 Q')^2 / 2. ReLU: 5 / n and 3 / n.
 
-    >>> from eitherway.signal.moments import moments
+    >>> from eitherway.signal.gain import moments
     >>> relu = moments(torch.relu)
     >>> round(noise(relu, 500) * 500, 6), round(noise(relu, 500, orthogonal=True) * 500, 6)
     (5.0, 3.0)
@@ -98,7 +98,7 @@ def wander(found: Moments, width: int, depth: int, *, orthogonal: bool = False) 
 
     Below Q' = 1 what a layer adds is forgotten; at 1 it is a random walk; above, a lottery.
 
-    >>> from eitherway.signal.moments import moments
+    >>> from eitherway.signal.gain import moments
     >>> import torch
     >>> [round(wander(moments(phi), 512, 1000), 2) for phi in (torch.relu, torch.tanh)]
     [1.56, 0.02]
@@ -117,7 +117,7 @@ def correction(found: Moments, width: int, *, orthogonal: bool = False) -> float
     Each layer adds a step of mean -v/2 and variance v to the log of the mean square; the mean over all starts is kept
     by rare large ones. With width 512 and a thousand ReLU layers the typical rms is 0.09 without, 1 with it.
 
-    >>> from eitherway.signal.moments import moments
+    >>> from eitherway.signal.gain import moments
     >>> round(correction(moments(torch.relu), 512) ** 1000, 1)
     11.5
     """

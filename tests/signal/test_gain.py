@@ -278,3 +278,11 @@ def test_the_picture_shows_the_curve_its_slope_and_the_numbers():
     axes = moments(F.gelu).plot()
     assert len(axes.lines) == 2
     assert "gain 1.534" in axes.get_title("left")
+
+
+def test_the_functions_are_reached_from_the_folder_whatever_was_imported_before():
+
+    assert callable(ew.signal.moments)
+    assert callable(ew.signal.carry)
+    assert callable(ew.diagnose)
+    assert callable(ew.initialize_)
