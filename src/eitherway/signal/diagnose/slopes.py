@@ -112,8 +112,8 @@ def theory(path: Path, mean: float, scale: float) -> Theory | None:
 def at(path: Path, u: Tensor) -> tuple[Tensor, Tensor] | None:
     """phi(u) and phi'(u) for u (N,) in float64, by central differences; None where the path is no function of one.
 
-    The step follows the size of u, so that a kink at 0 is one for small numbers, too, and is wide enough for values that
-    do not vanish with u: 1e-10 of the largest leaves six digits of the slope.
+    The step follows the size of u, so that a kink at 0 is one for small numbers, too, and is wide enough for values
+    that do not vanish with u: 1e-10 of their size leaves six digits of the slope.
     """
     try:
         y = path(u)

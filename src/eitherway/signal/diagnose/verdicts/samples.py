@@ -55,9 +55,8 @@ def parallel(e: Evidence) -> Iterator[Found]:
     entry = e.entry
     if entry is None:
         return
-    told = entry.samples.difference
-    alike = min(told, 1 - entry.samples.cosine) < ALIKE
-    if alike and entry.kind == "input" and entry.value not in e.normed and e.run.batch > 3:
+    told = min(entry.samples.difference, 1 - entry.samples.cosine)  # a shift at the input is in the model's way, too
+    if told < ALIKE and entry.kind == "input" and entry.value not in e.normed and e.run.batch > 3:
         e.notes.append(
             f"the samples of the example are alike (cosine {entry.samples.cosine:.4f}): spread, cosine and rank tell "
             "little; give a batch of real data, its mean subtracted"
