@@ -115,7 +115,7 @@ def initialize_(
         residual=residual,
         seed=seed,
         notes=tuple(dict.fromkeys(said)),
-        lr_scales=_lr_scales(model, chains),
+        lr_scales=_lr_scales(model, plan, chains),
         cosine=certificate.cosine,
         spread=certificate.spread,
     )
@@ -249,8 +249,13 @@ def _stale(model: nn.Module, meant: frozenset[str], overwrite: bool) -> list[str
     return [f"{moved[0]} and its like keep the running statistics of the old weights: reset_running_stats()"]
 
 
-def _lr_scales(model: nn.Module, chains: dict[int, Chained]) -> dict[str, float]:
+def _lr_scales(model: nn.Module, plan: Plan, chains: dict[int, Chained]) -> dict[str, float]:
     found = dict.fromkeys(names_of(model), 1.0)
+    for producer in plan.structure.producers:
+        if producer.index in plan.uses and producer.index not in chains:
+            for name in (producer.name, producer.bias, *producer.parameters):
+                if name in found:
+                    found[name] = min(found[name], plan.narrow.get(producer.name, 1.0))
     for index, chain in chains.items():
         producer = chain.places[chain.at[index]].producer
         for name in (producer.name, producer.bias):

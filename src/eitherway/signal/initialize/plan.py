@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from eitherway.base.errors import ModelError
 from eitherway.signal.gain import Moments
 from eitherway.signal.initialize.computed import can_invert
+from eitherway.signal.initialize.scale import set_scales
 from eitherway.signal.initialize.targets import Targets, targets
 from eitherway.signal.initialize.theory import Theory
 from eitherway.signal.schemes import plain
@@ -68,6 +69,8 @@ class Plan:
     """Parameters from which a module computes a weight that is drawn: its producer."""
     next: dict[int, Path] = field(default_factory=dict)
     """By producer: the path from its output to another weight."""
+    narrow: Mapping[str, float] = field(default_factory=dict)
+    """Weights whose output has another scale, because what reads it is far from its useful range at rms 1."""
     notes: list[str] = field(default_factory=list)
 
     def moments(self, path: Path | None) -> Moments | None:
@@ -104,6 +107,8 @@ def make_plan(
     plan = Plan(structure, wanted, Theory(structure, rms, scales), rms, kept=dict(kept), asked=asked)
     plan.notes += wanted.notes
     plan.next = _next_paths(structure)
+    auto = {p.index for p in structure.producers if all(asked.get(n) == "auto" for n in (p.name, *p.parameters)[-1:])}
+    plan.narrow = set_scales(structure, plan.theory, wanted, auto)
     plan.follows = {producer.index: _follows(structure, producer, plan.next) for producer in structure.producers}
     weights = {producer.name for producer in structure.producers if producer.name in parameters}
     beside_frozen = any(why.startswith("frozen") for why in kept.values())
