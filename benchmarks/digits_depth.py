@@ -31,10 +31,15 @@ GOALS = {"relu": 0.93, "gelu": 0.93, "tanh": 0.90}
 
 
 def versions() -> Callable[[Cell], str]:
-    """A cell counts for the code it was measured with."""
+    """A cell counts for the code it was measured with, and for ours while a chain is started with the same bits."""
     measured = harness.fingerprint(*(f"benchmarks/{name}.py" for name in ("digits", "starting", "activations")))
-    signal = initialized.version()
-    return lambda cell: f"{measured} {signal}" if cell.start in OURS else measured
+
+    def version(cell: Cell) -> str:
+        if cell.start not in OURS:
+            return measured
+        return f"{measured} {initialized.same_weights(cell.activation, DEPTH, OURS[cell.start])}"
+
+    return version
 
 
 def chosen(cells: dict[Cell, dict[str, Any]], activation: str, start: str) -> list[tuple[float, float]]:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import ast
 import hashlib
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from benchmarks import harness, starting
+from benchmarks import starting
 from benchmarks.activations import ACTIVATIONS, chain
 from eitherway.base.errors import EitherwayError
 from eitherway.signal.initialize import InitializeReport, initialize_
@@ -20,17 +18,6 @@ from eitherway.signal.initialize import InitializeReport, initialize_
 def ours(model: nn.Module, example: Any, seed: int, scheme: Any = "auto") -> InitializeReport:
     """`initialize_` with its defaults, on a model that may look trained."""
     return initialize_(model, example, scheme, seed=seed, overwrite=True)
-
-
-def version() -> str:
-    """Of the code that starts a model: its statements, without comments, docstrings and layout."""
-    house, digest = harness.ROOT / "src" / "eitherway", hashlib.blake2b(digest_size=8)
-    for part in ("graph", *(f"signal/{name}" for name in ("structure", "schemes", "initialize"))):
-        for path in sorted((house / part).rglob("*.py")):
-            digest.update(_statements(path).encode())
-    for path in (house / "signal" / f"{name}.py" for name in ("quadrature", "gain", "curve")):
-        digest.update(_statements(path).encode())
-    return digest.hexdigest()
 
 
 @cache
@@ -50,16 +37,6 @@ def same_weights(activation: str, depth: int, scheme: str) -> str:
     for parameter in model.parameters():
         digest.update(parameter.detach().numpy().tobytes())
     return f"{digest.hexdigest()} {report.lr_scale:.6g}"
-
-
-def _statements(path: Path) -> str:
-    """A file's syntax tree as text, without strings that stand alone, which are docstrings."""
-    tree = ast.parse(path.read_text())
-    for node in ast.walk(tree):
-        for statement in ast.iter_child_nodes(node):
-            if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant):
-                statement.value.value = ""
-    return f"{path.name} {ast.dump(tree)}"
 
 
 def scheme_of(report: InitializeReport) -> str:

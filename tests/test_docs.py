@@ -40,7 +40,7 @@ def test_every_python_block_of_the_readme_runs_after_the_ones_before_it(tmp_path
     assert len(blocks) >= 5 and (tmp_path / "run.db").exists()
 
 
-RUN = ["fusing.md", "gradient-check.md", "jacobian.md"]
+RUN = ["diagnose.md", "fusing.md", "gradient-check.md", "jacobian.md", "starts.md"]
 
 
 @pytest.mark.parametrize("name", RUN)
