@@ -215,14 +215,18 @@ def test_gradients_arrive_wherever_they_did(architecture: Architecture):
     ids=lambda entry: entry.name,
 )
 def test_branches_that_start_at_zero_cut_gradients_inside_themselves_alone(architecture: Architecture, residual: str):
-    """What ends a branch gets a gradient, or the branch never opens: a ReLU behind it passes none at 0."""
+    """What ends a branch gets a gradient, or the branch never opens: a ReLU behind it passes none at 0.
+
+    Where that forbids a start at 0, or a learned scale keeps branches small already, the report says so.
+    """
     facts, s = architecture.facts, started(architecture.name, residual=residual)
     found = gradients(architecture, s.module, s.example)
     cut = {name for name, size in found.items() if not size and not matches(name, facts.unread)}
     inside = {name for name in found if matches(name, facts.branches)}
     closed = {name for name in inside if "bias" not in name and not s.module.get_parameter(name).any()}
     behind = {"patch_embed.weight", "patch_embed.bias"}  # of the ViT: its class token reads patches by branches alone
-    assert closed and cut <= inside | behind
+    told = any("would get no gradient from 0" in n or "residual= changes nothing" in n for n in s.report.notes)
+    assert (closed or told) and cut <= inside | behind
     assert {name for name in closed if not found[name] and not matches(name, facts.unread)} == set()
 
 

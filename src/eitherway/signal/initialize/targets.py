@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
+from eitherway.base.errors import ModelError
 from eitherway.signal.structure import Residual, Structure
 
+_NEAR, _FLAT = 1e-4, 1e-3  # how far from 0 slopes are taken, and which count as none
 _SMALL = 0.5  # a learned scale of at most this keeps its branch small by itself
 
 
@@ -25,6 +28,13 @@ class Targets:
     streams: dict[int, int] = field(default_factory=dict)
     """By producer that ends a branch: the value at which its stream begins, which its size is relative to."""
     notes: list[str] = field(default_factory=list)
+    _told: set[str] = field(default_factory=set)
+
+    def note(self, kind: str, text: str) -> None:
+        """Notes the first of its kind: blocks are alike."""
+        if kind not in self._told:
+            self.notes.append(text)
+        self._told.add(kind)
 
 
 def targets(structure: Structure, rule: str, parameters: dict[str, Tensor], writable: frozenset[str]) -> Targets:
@@ -62,8 +72,21 @@ def _branch(
     if residual.scale and residual.scale in parameters:
         size = float(parameters[residual.scale].detach().double().square().mean().sqrt())
         if size <= _SMALL:
+            found.note(
+                "learned scale",
+                f"{residual.scale} and its like keep what they hold (rms {size:.3g}), and with it their branches are "
+                "small: residual= changes nothing there",
+            )
             return
     depth = max(residual.depth, 1)
+    if rule != "sqrt" and _shut(structure, residual):
+        last = structure.producers[residual.last[0]].name
+        found.note(
+            "shut",
+            f"a branch like that which ends in {last} and {structure.path(residual.branch).text} would get no gradient "
+            f"from 0 and stay there: 'sqrt' instead of {rule!r}",
+        )
+        rule = "sqrt"
     factor = depth**-0.5 if rule == "sqrt" else 0.0
     text = (
         f"ends one of {depth} residual branches: {'x 1/sqrt(' + str(depth) + ')' if rule == 'sqrt' else 'starts at 0'}"
@@ -88,6 +111,33 @@ def _branch(
         for index in inside:
             found.rms[index] = min(found.rms[index], share)
             found.why[index] = f"inside a residual branch of {count} weights: x {depth}^(-1/{2 * count - 2}) (fixup)"
+
+
+def _shut(structure: Structure, residual: Residual) -> bool:
+    """Whether no gradient passes what stands between a branch's end and the add, when that end puts out 0."""
+    path = structure.path(residual.branch)
+    if path.kind not in ("activation", "gate"):
+        return False
+    sources = [structure.sources.get(value) for value in path.sources]
+    ends = [
+        source is not None
+        and (source.kind == "norm" if residual.ends_in_norm is not None else source.producer in residual.last)
+        for source in sources
+    ]
+    for shape in ((4,), (4, 1)):  # one function, or one for each channel
+        others = torch.linspace(-1.5, 1.5, 4, dtype=torch.float64).reshape(shape)
+        rest = [torch.zeros_like(others) if end else others for end in ends]
+        try:
+            here = path(*rest)
+            for k in (k for k, end in enumerate(ends) if end):
+                left, right = (path(*rest[:k], rest[k] + side, *rest[k + 1 :]) - here for side in (-_NEAR, _NEAR))
+                # autograd's slope at a kink is that of one side; where both have one sign, it is not 0
+                if bool(((left * right < 0) & (left.abs().minimum(right.abs()) > _FLAT * _NEAR)).any()):
+                    return False
+        except (ModelError, RuntimeError):
+            continue
+        return any(ends)
+    return False
 
 
 def _entrances(structure: Structure, found: Targets) -> None:
