@@ -53,6 +53,8 @@ class Chained:
     """Between neighbours, for `shaped` and `window`."""
     last: float
     """rms wanted at the end."""
+    held: frozenset[str] = frozenset()
+    """Biases that keep what they hold, so that none takes off a mean: the last one's, set on purpose."""
 
     @property
     def alpha(self) -> float:
@@ -97,7 +99,7 @@ class Chained:
     ) -> tuple[Tensor, Tensor | None, float]:
         left = self.shapes[before] if before is not None else None
         right = self.shapes[after] if after is not None else None
-        bare = place.producer.bias is None
+        bare = place.producer.bias is None or place.producer.bias in self.held
         if place.arguments:
             matrix = draw.orthogonal_kernel(
                 place.shape, gain=size, generator=generator, dtype=torch.float64, **place.arguments
@@ -168,6 +170,7 @@ def _made(
     """The chain with its scheme; a sentence where it cannot have one; None where the plain gain is best."""
     locked = [p.name for p in producers if p.name not in writable or p.index not in plan.uses]
     locked += [p.bias for p in producers if p.bias is not None and p.bias not in writable]
+    locked += [p.bias for p in producers[:-1] if p.bias in plan.chosen]
     if locked:
         return f"{_few(locked)} keep what they hold"
     places = _places(plan.structure.graph, producers, chain.paths)
@@ -181,7 +184,7 @@ def _made(
     biased = all(producer.bias is not None for producer in producers)
     at = {producer.index: k for k, producer in enumerate(producers)}
     target = plan.targets.rms[producers[-1].index]
-    base = Chained("", "", tuple(places), at, (), (), target if target > 0 else 1.0)
+    base = Chained("", "", tuple(places), at, (), (), target if target > 0 else 1.0, frozenset(plan.chosen))
     if target <= 0:
         return "its end starts at 0"
     even = _can_pair(places, functions)

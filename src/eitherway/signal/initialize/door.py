@@ -84,7 +84,7 @@ def initialize_(
     writable = frozenset(name for name in meant if name not in blocked)
     kept = {name: blocked.get(name, "not meant by only=") for name in names_of(model) if name not in writable}
     with traced.again():
-        plan = make_plan(model, structure, asked, residual, writable, kept)
+        plan = make_plan(model, structure, asked, residual, writable, kept, fresh=not overwrite)
         if not overwrite:
             must_look_fresh(model, _judged(plan), meant)
         stage = Stage(model, seed)
@@ -184,6 +184,8 @@ def _forget_gates(plan: Plan, stage: Stage) -> None:
     for producer in plan.structure.producers:
         name = producer.bias
         if name is None or name not in plan.constants or "hh" in name.rpartition(".")[2]:
+            continue
+        if name.replace("ih", "hh") in plan.chosen:  # the gates were set there
             continue
         for block in producer.blocks:
             if block.role == "forget gate" and producer.kind == "recurrent":

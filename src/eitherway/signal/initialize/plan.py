@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from eitherway.base.errors import ModelError
 from eitherway.signal.gain import Moments
+from eitherway.signal.initialize.biases import deliberate
 from eitherway.signal.initialize.computed import can_invert
 from eitherway.signal.initialize.scale import set_scales
 from eitherway.signal.initialize.targets import Targets, targets
@@ -69,6 +70,8 @@ class Plan:
     """Parameters from which a module computes a weight that is drawn: its producer."""
     next: dict[int, Path] = field(default_factory=dict)
     """By producer: the path from its output to another weight."""
+    chosen: dict[str, float] = field(default_factory=dict)
+    """rms of biases that are kept because somebody has set them on purpose."""
     narrow: Mapping[str, float] = field(default_factory=dict)
     """Weights whose output has another scale, because what reads it is far from its useful range at rms 1."""
     notes: list[str] = field(default_factory=list)
@@ -85,6 +88,8 @@ def make_plan(
     residual: str,
     writable: frozenset[str],
     kept: Mapping[str, str],
+    *,
+    fresh: bool = True,
 ) -> Plan:
     """Decides for every parameter whether it is drawn, set or kept.
 
@@ -92,6 +97,7 @@ def make_plan(
         asked: scheme by parameter.
         writable: parameters that may be started.
         kept: why others may not.
+        fresh: whether the model is known not to be trained.
 
     Raises:
         ModelError: if no weight is left to draw, or an activation has no moments.
@@ -112,6 +118,13 @@ def make_plan(
     plan.follows = {producer.index: _follows(structure, producer, plan.next) for producer in structure.producers}
     weights = {producer.name for producer in structure.producers if producer.name in parameters}
     beside_frozen = any(why.startswith("frozen") for why in kept.values())
+    for producer in structure.producers:
+        if producer.bias in writable and producer.bias not in plan.kept and asked[producer.bias] != "torch":
+            why = deliberate(structure, parameters[producer.bias], producer, fresh=fresh)
+            if why:
+                plan.kept[producer.bias] = why
+                plan.chosen[producer.bias] = _size(parameters[producer.bias])
+    plan.theory.shifted = {p.index for p in structure.producers if p.bias in plan.chosen}
     for name, parameter in parameters.items():
         if name not in plan.kept and beside_frozen and name in weights and not bool(parameter.detach().any()):
             plan.kept[name] = "0 throughout in a partly frozen model: an adapter starts silent on purpose"

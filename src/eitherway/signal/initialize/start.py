@@ -124,9 +124,10 @@ class Starter:
             return math.nan
         if producer.kind == "embedding":
             return std * math.sqrt(max(producer.reads, 1e-12))
+        shift = self.plan.chosen.get(producer.bias or "", 0.0)
         if use.scheme == "gain" and place not in self.shared and len(self.demands[place]) == 1:
-            return use.target
-        return math.hypot(std * reading, self.plan.bias_stds.get(producer.bias or "", 0.0))
+            return math.hypot(use.target, shift)
+        return math.hypot(std * reading, self.plan.bias_stds.get(producer.bias or "", 0.0), shift)
 
     def _target(self, producer: Producer, walk: Walk) -> float:
         """rms wanted; a branch's is relative to the stream that it joins, as large as that enters."""
@@ -233,7 +234,7 @@ class Starter:
         use = self.plan.uses[producer.index]
         use.std = float(weight.double().square().mean().sqrt())
         use.gain = use.std * math.sqrt(producer.reads)
-        self.plan.rms[producer.index] = predicted
+        self.plan.rms[producer.index] = math.hypot(predicted, self.plan.chosen.get(producer.bias or "", 0.0))
 
 
 def mean_square(tensor: Tensor) -> float:

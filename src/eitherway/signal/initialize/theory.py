@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -51,6 +51,8 @@ class Theory:
         self.structure, self.rms, self.scales = structure, rms, scales
         self.norms = {norm.output: norm.weight or "" for norm in structure.norms}
         self.kept: dict[Any, Any] = {}
+        self.shifted: Set[int] = frozenset()
+        """Producers with a bias that is not 0, whose output has a mean."""
 
     def source(self, value: int) -> float | None:
         """Standard deviation of a source about Gaussian with mean 0; None where it must be measured."""
@@ -58,7 +60,7 @@ class Theory:
         if source is None:
             return None
         if source.kind == "producer" and source.producer is not None:
-            return self.rms.get(source.producer)
+            return None if source.producer in self.shifted else self.rms.get(source.producer)
         if source.kind == "norm" and value in self.norms:
             weight = self.norms[value]
             return 1.0 if not weight else self.scales.get(weight)
