@@ -15,6 +15,7 @@ from eitherway.signal.diagnose.verdicts import (
     scale,
     steps,
     units,
+    walls,
 )
 from eitherway.signal.diagnose.verdicts.fold import fold
 from eitherway.signal.diagnose.verdicts.parts import Verdict
@@ -35,8 +36,10 @@ _FAMILIES = (
     gradient.changing,
     samples.parallel,
     attend.attention,
+    attend.wrong_axis,
     samples.low_rank,
     gradient.missing,
+    walls.walls,
     lines.linear_runs,
     losses.squashed_twice,
     losses.dropouts,

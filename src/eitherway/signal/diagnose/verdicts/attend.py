@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from eitherway.signal.diagnose.attention import AttentionSignal
 from eitherway.signal.diagnose.evidence import Evidence
 from eitherway.signal.diagnose.verdicts.parts import THOUSAND, Found, found, many
+from eitherway.signal.diagnose.verdicts.walls import SHARES, softmax_axis
 
 
 def attention(e: Evidence) -> Iterator[Found]:
@@ -26,19 +27,75 @@ def attention(e: Evidence) -> Iterator[Found]:
         )
     cold = [a for a in e.attentions if a.logit_std < 1 / THOUSAND]
     if cold:
-        a = cold[0]
+        a = next((a for a in cold if _silent(e, a)), cold[0])
+        cause = "queries and keys learn a thousand times slower than values"
+        if _silent(e, a):
+            cause = "queries and keys are all zero, and the gradient of each is a multiple of the other: both stay so"
         yield found(
             "attention uniform",
-            "alarm" if 2 * len(cold) > len(e.attentions) else "note",
+            "alarm" if 2 * len(cold) > len(e.attentions) or _silent(e, a) else "note",
             [x.name for x in cold],
             f"{many([x.name for x in cold], 'attention')} {'sees' if len(cold) == 1 else 'see'} all places alike "
             f"(entropy {a.entropy:.4f} of log {a.keys:.3g})",
-            f"the scores deviate by {a.logit_std:.2g} over the keys, so queries and keys learn a thousand times slower "
-            "than values",
+            f"the scores deviate by {a.logit_std:.2g} over the keys, so {cause}",
             "start queries and keys with weights of variance 1 / fan in, and divide their products by sqrt(d) once",
             at=a.op,
             upto=cold[-1].op,
         )
+
+
+def wrong_axis(e: Evidence) -> Iterator[Found]:
+    """Scores of a batched product that sum to one over an axis of the batch: samples or heads, neither of them keys."""
+    wrong: list[tuple[str, int, int, tuple[int, ...]]] = []
+    for op in e.graph.ops:
+        axis = softmax_axis(op) if op.name.lstrip("_") in SHARES and e.own(op.index) and op.inputs else None
+        if axis is None:
+            continue
+        shape = e.graph.values[op.inputs[0]].shape
+        axis %= max(len(shape), 1)
+        if axis < len(shape) - 2 and shape[axis] > 1 and _product(e, op.inputs[0]):
+            wrong.append((op.module or op.where or op.name, axis, op.index, shape))
+    if wrong:
+        names = [name for name, *_ in wrong]
+        _, axis, at, shape = wrong[0]
+        keys, others = shape[-1], shape[axis]
+        yield found(
+            "attention uniform",
+            "alarm",
+            names,
+            f"the weights of {many(names, 'attention')} sum to one over axis {axis} of {tuple(shape)}",
+            f"that axis is no product's, but samples' or heads': each query takes {keys} / {others} = "
+            f"{keys / others:.3g} times a mean of values, whatever the scores are",
+            "`softmax(dim=-1)`: over the keys",
+            at=at,
+            upto=wrong[-1][2],
+        )
+
+
+_SCALED = ("mul", "div", "add", "sub", "masked_fill", "where", "to", "float", "dropout", "clone")
+
+
+def _product(e: Evidence, value: int) -> bool:
+    """Whether a value is a product of matrices, scaled or masked, of two things that the input has a part in."""
+    for _ in range(10):
+        producer = e.graph.values[value].producer
+        if producer is None:
+            return False
+        op = e.graph.ops[producer]
+        if op.name in ("matmul", "bmm"):
+            return all(e.graph.values[i].depends for i in op.inputs)
+        if op.name.removesuffix("_") not in _SCALED:
+            return False
+        moving = [i for i in op.inputs if e.graph.values[i].depends]
+        if len(moving) != 1:
+            return False
+        value = moving[0]
+    return False
+
+
+def _silent(e: Evidence, a: AttentionSignal) -> bool:
+    """Whether neither queries nor keys are anything but zero."""
+    return not any(bool(e.run.tensors[i].detach().any()) for i in (a.query, a.key))
 
 
 def _why(e: Evidence, a: AttentionSignal) -> tuple[str, str]:

@@ -68,6 +68,7 @@ _FORWARD: dict[str, tuple[str, ...]] = {
         "normalisation",
     ),
     "dead units": (
+        "dead units",
         "vanishing signal",
         "vanishing gradient",
         "parallel samples",

@@ -8,7 +8,7 @@ from statistics import median
 
 import torch
 
-from eitherway.graph import Op, Value
+from eitherway.graph import Op
 from eitherway.signal.diagnose.evidence import Evidence
 from eitherway.signal.diagnose.layers import Row, weight_rows
 from eitherway.signal.diagnose.slopes import unit_theory
@@ -137,7 +137,6 @@ def missing(e: Evidence) -> Iterator[Found]:
             "what is made of them is never used again",
             "use it in forward, or remove it",
         )
-    yield from _still(e, values)
     yield from _hidden(e)
 
 
@@ -287,34 +286,6 @@ def looks_drawn(e: Evidence, row: Row) -> bool:
     normal = abs(float(scaled.pow(4).mean()) - 3) < 5 * (24 / weight.numel()) ** 0.5
     edge = float(weight.std()) * (weight.shape[0] ** 0.5 + weight.shape[1] ** 0.5)
     return normal and float(values[0]) < 1.06 * edge
-
-
-_STEPS = ("round", "sign", "sgn", "floor", "ceil", "trunc", "heaviside", "fix", "frac")
-
-
-def _still(e: Evidence, values: dict[str, Value]) -> Iterator[Found]:
-    """Weights whose gradient is there and exactly zero, though nothing meant it so."""
-    zero = [
-        n
-        for n, g in e.by_name.items()
-        if g.ndim > 1 and n in values and not bool(g.any()) and e.run.parameters[n].ndim > 1
-    ]
-    for op in e.graph.ops:
-        if op.name.removesuffix("_") not in _STEPS or not zero or not e.own(op.index):
-            continue
-        behind = {i for o in e.graph.behind(op.inputs) for i in e.graph.ops[o].inputs}
-        names = [n for n in zero if values[n].index in behind]
-        if names:
-            yield found(
-                "no gradient",
-                "alarm",
-                owners(names),
-                f"the gradient of {many(owners(names))} is exactly zero",
-                f"{op.name} in {op.where or op.module} is flat between its jumps",
-                f"pass the gradient straight through: `x + (torch.{op.name.removesuffix('_')}(x) - x).detach()`",
-                at=op.index,
-            )
-            zero = [n for n in zero if n not in names]
 
 
 def owners(names: list[str]) -> list[str]:

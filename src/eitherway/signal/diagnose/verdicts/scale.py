@@ -119,8 +119,11 @@ def _zeros(e: Evidence) -> Iterator[Found]:
     heads = set(e.structure.heads)
     inside = {i for r in e.structure.residuals for i in r.producers if i not in r.last}
     meant: list[Row] = []
+    scores = _scoring(e)
     for row in e.rows:
         p = row.producer
+        if p.op in scores:
+            continue  # values go around what only weighs them: attention has verdicts of its own
         if row.signal.weight_rms != 0 or p.index in e.closers or p.kind == "recurrent":
             continue
         name = row.signal.name
@@ -149,6 +152,14 @@ def _zeros(e: Evidence) -> Iterator[Found]:
             "meant so for heads, adapters and ends of residual branches; otherwise `initialize_(model, example)`",
             at=meant[0].signal.op,
         )
+
+
+def _scoring(e: Evidence) -> set[int]:
+    """Operations that make queries or keys, and nothing else of an attention."""
+    found: set[int] = set()
+    for a in e.structure.attentions:
+        found |= (e.graph.behind([a.query]) | e.graph.behind([a.key])) - e.graph.behind([a.value])
+    return found
 
 
 def residual_sums(e: Evidence) -> Iterator[Found]:
