@@ -18,6 +18,7 @@ _EPS = 1e-5
 def normalisations(e: Evidence) -> Iterator[Found]:
     """Statistics of one sample or one number, channels that never change, scales that are zero."""
     alone: list[tuple[Norm, str, int]] = []
+    signs: list[tuple[Norm, str]] = []
     still: list[tuple[Norm, str, float]] = []
     closed = {r.ends_in_norm for r in e.structure.residuals if r.ends_in_norm} | {
         r.scale for r in e.structure.residuals if r.scale
@@ -43,6 +44,9 @@ def normalisations(e: Evidence) -> Iterator[Found]:
         if count is not None and (count < 2 or (n.kind == "batch" and e.run.batch == 1 and u.shape[0] == 1)):
             alone.append((n, name, count))
             continue
+        if count == 2:
+            signs.append((n, name))
+            continue
         share = _constant(n, op, u.detach())
         if share is not None and share > 0.5:
             still.append((n, name, share))
@@ -64,6 +68,21 @@ def normalisations(e: Evidence) -> Iterator[Found]:
             if n.kind == "batch"
             else "normalise over more than one number, or not here",
             at=n.op,
+            upto=10**9,
+        )
+    if signs:
+        names = [name for _, name in signs]
+        batch = signs[0][0].kind == "batch"
+        yield found(
+            "normalisation",
+            "alarm",
+            names,
+            f"{many(names, 'norm')} {'takes' if len(names) == 1 else 'take'} statistics of two numbers",
+            "whatever the two are, -1 and 1 come out: which is larger is all that is left, and no gradient passes",
+            "a batch of eight or more, eval mode, or a norm over channels (LayerNorm, GroupNorm)"
+            if batch
+            else "normalise over more numbers, or not here",
+            at=signs[0][0].op,
             upto=10**9,
         )
     if still:
