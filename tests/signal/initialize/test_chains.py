@@ -238,3 +238,22 @@ def test_a_deep_chain_that_cannot_have_its_start_says_why():
     model[6].weight.requires_grad_(False)
     report = initialize_(model, numbers(32, 32))
     assert any("no start of its own: 6.weight keep what they hold; the gain instead" in note for note in report.notes)
+
+
+@pytest.mark.parametrize("act, exact", [(nn.Hardtanh, False), (nn.Softshrink, False), (nn.Tanh, True)])
+def test_a_window_start_is_told_and_whether_an_exact_one_is_known(act, exact):
+    report = initialize_(mlp(*[32] * 22, act=act), numbers(16, 32))
+    said = [note for note in report.notes if "have a window start" in note]
+    assert len(said) == 1 and "0.weight to 40.weight" in said[0] and "linear enough over" in said[0]
+    assert ("no exact start is known" in said[0]) != exact
+
+
+@pytest.mark.parametrize("act", [nn.Tanh, nn.Softshrink, nn.ReLU, nn.Hardtanh])
+def test_biases_that_hold_one_number_are_set_to_it(act):
+    model = mlp(*[32] * 42, act=act)
+    report = initialize_(model, numbers(16, 32))
+    for name, parameter in model.named_parameters():
+        if "bias" in name:
+            alike = bool((parameter == parameter[0]).all())
+            assert (report[name].action == "set") == alike
+            assert not alike or report[name].value == float(parameter.detach()[0])

@@ -139,6 +139,8 @@ def chained(plan: Plan, writable: frozenset[str]) -> tuple[dict[int, Chained], l
             notes.append(f"{_span(producers)}, {depth} activations in a row: no {start}: {made}; the gain instead")
             continue
         if made is not None:
+            if made.scheme == "window":
+                notes.append(f"{_span(producers)}, {depth} activations in a row, have a window start: {made.why}")
             for producer in producers:
                 found[producer.index] = made
     return found, notes

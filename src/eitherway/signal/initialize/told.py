@@ -12,6 +12,8 @@ from eitherway.signal.initialize.report import Entry, Layer
 from eitherway.signal.initialize.stage import Stage
 from eitherway.signal.initialize.torch_laws import TorchLaw
 
+_EQUAL = 1e-12  # numbers that differ by less are one
+
 
 def entries(
     plan: Plan, stage: Stage, chains: Mapping[int, Chained], laws: Mapping[str, TorchLaw], certificate: Certificate
@@ -57,8 +59,10 @@ def _entry(
         why = f"{use.producer.name}, computed from it, is drawn: {use.why or f'rms 1 after {use.reads}'}"
         follows = plan.follows.get(use.producer.index, "")
         return Entry(name, shape, "drawn", use.scheme, std, nan, use.producer.reads, follows, why)
-    if name in biases and std == 0:
-        return Entry(name, shape, "set", "", 0.0, nan, nan, "", "biases start at 0", 0.0)
+    if name in biases and made is not None and float(made.max() - made.min()) <= _EQUAL:
+        value = float(made.flatten()[0])
+        why = "operating point of what follows" if value else "biases start at 0"
+        return Entry(name, shape, "set", "", 0.0, nan, nan, "", why, value)
     if name in biases:
         return Entry(
             name,

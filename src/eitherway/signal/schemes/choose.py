@@ -63,8 +63,10 @@ def best(phi: Callable[[Tensor], Any], depth: int, *, bias: bool = True, width_e
         reason = f"nothing keeps {name} through {depth} layers: its gain, and no promise; normalise between them"
         return Choice("gain", reason)
     where = f"around {wide.beta:.3g}" if bias else "around 0, without biases,"
+    fits = "is known for" if bias and width_even else "fits these layers and"
+    none = "" if kept is not None else f"no exact start {fits} {name}; "
     less = ", and needs less of a mean taken off than its exact point" if kept is not None else ""
-    return Choice("window", f"{where} {name} is linear enough over {wide.alpha:.3g} standard deviations{less}")
+    return Choice("window", f"{none}{where} {name} is linear enough over {wide.alpha:.3g} standard deviations{less}")
 
 
 def _solved(solve: Callable[..., Shape], phi: Callable[[Tensor], Any], depth: int, bias: bool) -> Shape | None:
