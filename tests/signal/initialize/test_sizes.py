@@ -280,6 +280,15 @@ def test_the_data_pass_is_undone_where_it_would_make_samples_worse(monkeypatch):
     assert [layer.scaled for layer in report.layers] == [1, 1]
 
 
+@pytest.mark.parametrize("units", [1, 2])
+@pytest.mark.parametrize("act", [nn.Tanh, nn.Softsign])
+def test_chance_in_a_head_of_few_units_does_not_undo_the_data_pass(act, units):
+    for seed in range(6):
+        report = initialize_(mlp(8, *[64] * 8, units, act=act), 2 * numbers(32, 8, seed=seed), seed=seed)
+        assert not any("the data pass was undone" in note for note in report.notes)
+        assert report.spread[1] <= 1.25 * report.spread[0]
+
+
 @pytest.mark.parametrize("old", [False, True])
 @pytest.mark.filterwarnings("ignore:.*weight_norm.*")
 def test_a_weight_that_is_computed_by_weight_norm_is_drawn_through_it(old):

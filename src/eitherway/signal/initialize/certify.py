@@ -165,19 +165,26 @@ def _off(rms: float, target: float, least: float) -> bool:
 
 
 def _ends(plan: Plan, samples: int) -> list[int]:
-    """Values at which samples are compared: what the last weights put out, or else the model itself."""
+    """Values at which samples are compared: what the last weights put out, or else the model itself.
+
+    Where a head puts out few numbers, what it reads is compared instead. Of k unrelated numbers the rms has a standard
+    deviation of 1 / sqrt(2 k), and the smallest of n samples falls below 1 by sqrt(ln n / k): with fewer than 4 ln n
+    that is more than half, largest over smallest is chance, and any change of the weights throws it anew.
+    """
     graph = plan.structure.graph
-    heads = [plan.structure.producers[i].output for i in plan.structure.heads if plan.rms.get(i, 0.0) > 0]
-    for candidates in (heads, list(graph.outputs)):
-        found = [
-            i
-            for i in candidates
-            if samples > 1
-            and len(graph.values[i].shape) > 1
-            and graph.values[i].shape[0] == samples
-            and graph.values[i].dtype.is_floating_point
-            and graph.values[i].depends
-        ]
+
+    def apart(i: int) -> bool:
+        value = graph.values[i]
+        rows = len(value.shape) > 1 and value.shape[0] == samples
+        return samples > 1 and rows and value.dtype.is_floating_point and value.depends
+
+    def telling(i: int) -> bool:
+        return apart(i) and graph.values[i].numel >= 4 * math.log(samples) * samples
+
+    heads = [plan.structure.producers[i] for i in plan.structure.heads if plan.rms.get(i, 0.0) > 0]
+    ends = [head.source if telling(head.source) and not telling(head.output) else head.output for head in heads]
+    for candidates in (ends, list(graph.outputs)):
+        found = [i for i in candidates if apart(i)]
         if found:
             return list(dict.fromkeys(found))
     return []

@@ -80,9 +80,10 @@ class InitializeReport:
     notes: tuple[str, ...] = ()
     lr_scales: dict[str, float] = field(default_factory=dict)
     cosine: tuple[float, float] = (nan, nan)
-    """Mean cosine of the outputs of different samples, before and after the data pass."""
+    """Mean cosine of the outputs of different samples, before and after the data pass; of what the head reads where it
+    puts out too few numbers to tell."""
     spread: tuple[float, float] = (nan, nan)
-    """Largest over smallest rms of one sample's outputs, before and after the data pass."""
+    """Largest over smallest rms of one sample's outputs, or of what the head reads, before and after the data pass."""
 
     def __getitem__(self, name: str) -> Entry:
         for entry in self.entries:
