@@ -289,32 +289,6 @@ def test_chance_in_a_head_of_few_units_does_not_undo_the_data_pass(act, units):
         assert report.spread[1] <= 1.25 * report.spread[0]
 
 
-@pytest.mark.parametrize("old", [False, True])
-@pytest.mark.filterwarnings("ignore:.*weight_norm.*")
-def test_a_weight_that_is_computed_by_weight_norm_is_drawn_through_it(old):
-    norm = nn.utils.weight_norm if old else nn.utils.parametrizations.weight_norm
-    model = nn.Sequential(norm(nn.Conv2d(8, 64, 3)), nn.ReLU(), nn.Flatten(), norm(nn.Linear(64 * 16, 32)))
-    report = initialize_(model, numbers(16, 8, 6, 6))
-    assert [layer.measured for layer in report.layers] == pytest.approx([1, 1], abs=0.1)
-    assert [layer.predicted for layer in report.layers] == pytest.approx([1, 1], abs=0.1)
-    assert all(entry.action != "kept" and entry.why for entry in report.entries)
-
-
-def test_a_spectral_norm_keeps_its_size_and_other_computed_weights_what_they_hold():
-    class Twice(nn.Module):
-        def forward(self, weight):
-            return 2 * weight
-
-    model = nn.Sequential(nn.utils.parametrizations.spectral_norm(nn.Linear(32, 32)), nn.ReLU(), nn.Linear(32, 32))
-    nn.utils.parametrize.register_parametrization(model[2], "weight", Twice())
-    model.append(nn.Linear(32, 8))
-    report = initialize_(model, numbers(32, 32))
-    assert report["0.parametrizations.weight.original"].action == "drawn"
-    assert report["2.parametrizations.weight.original"].action == "kept"
-    assert [layer.measured / layer.predicted for layer in report.layers] == pytest.approx([1] * 3, abs=0.2)
-    assert report.layers[2].measured == pytest.approx(1, abs=0.05)
-
-
 class Batch(nn.Module):
     def __init__(self):
         super().__init__()

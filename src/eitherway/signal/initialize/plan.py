@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from eitherway.base.errors import ModelError
 from eitherway.signal.gain import Moments
 from eitherway.signal.initialize.biases import deliberate
-from eitherway.signal.initialize.computed import can_invert
+from eitherway.signal.initialize.computed import can_be_zero, can_invert
 from eitherway.signal.initialize.scale import set_scales
 from eitherway.signal.initialize.targets import Targets, targets
 from eitherway.signal.initialize.theory import Theory
@@ -137,6 +137,9 @@ def make_plan(
             if asked[producer.name] != "torch":
                 plan.uses[producer.index] = _use(producer, plan, asked[producer.name])
         elif can_invert(model, producer, writable) and asked[producer.parameters[0]] != "torch":
+            if wanted.rms[producer.index] == 0 and not can_be_zero(model, producer):
+                wanted.rms[producer.index] = 1.0
+                wanted.why[producer.index] = "a weight that is divided by its norm cannot start at 0"
             plan.uses[producer.index] = _use(producer, plan, asked[producer.parameters[0]])
             for name in producer.parameters:
                 plan.behind[name] = producer.index

@@ -198,8 +198,10 @@ class Starter:
         producer = use.producer
         if producer.parametrised:
             shaped = torch.empty(self.plan.structure.graph.values[producer.weight].shape, device="cpu")
-            drawn = content(shaped, producer, use.law, std, self.stage.generator(producer.name))
-            for name, made in originals(self.model, producer, drawn).items():
+            silent = use.law == "zero"
+            law, size = ("gaussian", producer.fan_in**-0.5) if silent else (use.law, std)
+            drawn = content(shaped, producer, law, size, self.stage.generator(producer.name))
+            for name, made in originals(self.model, producer, drawn, silent=silent).items():
                 self.stage.put(name, made)
                 walk.replace(name, self.stage.made[name], op.index)
             return

@@ -56,7 +56,10 @@ def _entry(
         return _drawn(name, shape, uses, plan, chains, certificate, std)
     if name in plan.behind:
         use = plan.uses[plan.behind[name]]
-        why = f"{use.producer.name}, computed from it, is drawn: {use.why or f'rms 1 after {use.reads}'}"
+        if std == 0:
+            return Entry(name, shape, "set", "", 0.0, nan, nan, "", use.why or "starts at 0", 0.0)
+        does = "starts at 0" if use.law == "zero" else "is drawn"
+        why = f"{use.producer.name}, computed from it, {does}: {use.why or f'rms 1 after {use.reads}'}"
         follows = plan.follows.get(use.producer.index, "")
         return Entry(name, shape, "drawn", use.scheme, std, nan, use.producer.reads, follows, why)
     if name in biases and made is not None and float(made.max() - made.min()) <= _EQUAL:
