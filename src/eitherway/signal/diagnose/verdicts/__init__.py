@@ -42,6 +42,7 @@ _FAMILIES = (
     walls.walls,
     lines.linear_runs,
     losses.squashed_twice,
+    losses.too_sure,
     losses.dropouts,
     steps.steps,
 )

@@ -125,7 +125,7 @@ _FORWARD: dict[str, tuple[str, ...]] = {
     "vanishing gradient": ("parallel samples", "low rank", "update ratio"),
     "exploding gradient": ("update ratio", "low rank"),
     "parallel samples": ("low rank", "vanishing gradient", "attention uniform"),
-    "attention saturated": ("vanishing gradient", "exploding gradient", "low rank", "update ratio"),
+    "attention saturated": ("vanishing gradient", "exploding gradient", "exploding signal", "low rank", "update ratio"),
     "attention uniform": ("low rank",),
     "dropout": ("unequal samples", "low rank", "exploding signal"),
     "double squashing": ("vanishing gradient", "update ratio"),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from eitherway.graph import Op
 from eitherway.signal.diagnose.evidence import Evidence
+from eitherway.signal.diagnose.layers import Row
 from eitherway.signal.diagnose.run import LOSS
 from eitherway.signal.diagnose.verdicts.parts import Found, found, listed
 
@@ -49,6 +51,8 @@ _MOVES = (
     "unsqueeze_",
     "dropout",
 )
+SURE = 2.0
+"""Logits beyond twice the point where softmax condenses, and a loss beyond twice that of equal shares."""
 NOISY = 0.8
 """Dropout beyond it leaves noise of p / (1 - p) = 4 times the signal's mean square."""
 
@@ -88,6 +92,62 @@ def _behind(e: Evidence, value: int) -> Op | None:
         op = e.graph.ops[producer]
         if op.name not in _MOVES or not op.inputs:
             return op
+        value = op.inputs[0]
+    return None
+
+
+def too_sure(e: Evidence) -> Iterator[Found]:
+    """A head whose logits condense softmax on one class while the loss says that it is the wrong one."""
+    for op in e.graph.ops:
+        if op.name.lstrip("_") != "cross_entropy_loss" or not op.inputs or op.inputs[0] not in e.run.tensors:
+            continue
+        logits = e.run.tensors[op.inputs[0]].detach()
+        value = e.run.tensors.get(op.outputs[0])
+        row = _head(e, op.inputs[0])
+        if row is None or value is None or value.numel() != 1 or logits.ndim < 2 or summed(op):
+            continue
+        classes = logits.shape[1]
+        if classes < 2 or not bool(logits.isfinite().all()):
+            continue
+        far = float(logits.double().std(1, correction=0).square().mean().sqrt())
+        condensed, blind = math.sqrt(2 * math.log(classes)), math.log(classes)
+        if far <= SURE * condensed or float(value.detach()) <= SURE * blind:
+            continue
+        p = row.producer
+        name = e.graph.ops[p.op].module or row.signal.name
+        yield found(
+            "exploding signal",
+            "alarm",
+            [name, row.signal.name, *(e.names[i] for i in e.structure.tied.get(p.name, ()))],
+            f"the logits of {name} deviate by {far:.3g} over {classes} classes, and the loss is "
+            f"{float(value.detach()):.3g} where {blind:.3g} = log {classes} says nothing at all",
+            f"its weights have rms {row.signal.weight_rms:.3g}, where 1 / sqrt(fan in) is {p.fan_in**-0.5:.3g}: "
+            "softmax is sure of one class before anything is learnt",
+            f"start its weights {far:.3g} times smaller"
+            + (", or divide the logits: they are a table's, too" if len(e.structure.tied.get(p.name, ())) > 1 else ""),
+            at=row.signal.op,
+        )
+        return
+
+
+def summed(op: Op) -> bool:
+    """Whether a loss of torch's is a sum over samples (reduction 2)."""
+    known = {"cross_entropy_loss": 3, "nll_loss": 3, "mse_loss": 2, "l1_loss": 2, "smooth_l1_loss": 2, "huber_loss": 2,
+             "binary_cross_entropy": 3, "binary_cross_entropy_with_logits": 4, "kl_div": 2}  # fmt: skip
+    at = known.get(op.name.lstrip("_"))
+    return at is not None and (op.args[at] if len(op.args) > at else op.kwargs.get("reduction")) == 2
+
+
+def _head(e: Evidence, value: int) -> Row | None:
+    """The layer whose own numbers are read, moves left aside."""
+    for _ in range(50):
+        row = next((r for r in e.rows if r.producer.output == value), None)
+        producer = e.graph.values[value].producer
+        if row is not None or producer is None:
+            return row
+        op = e.graph.ops[producer]
+        if op.name not in _MOVES or not op.inputs:
+            return None
         value = op.inputs[0]
     return None
 

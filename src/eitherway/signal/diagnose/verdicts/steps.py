@@ -7,10 +7,14 @@ from collections.abc import Iterator
 from statistics import median
 
 from eitherway.signal.diagnose.evidence import Evidence
+from eitherway.signal.diagnose.measure import norm
+from eitherway.signal.diagnose.verdicts.losses import summed
 from eitherway.signal.diagnose.verdicts.parts import Found, found, many
 
 LEAST, MOST = 1e-3, 1.0
 """The rates in use for plain gradient descent: what is too far at one end of them is so at all."""
+USUAL = 1e-2
+"""The rate to begin with, at which a sum over samples must not overshoot. Healthy sums bear 0.2 and more."""
 
 
 def steps(e: Evidence) -> Iterator[Found]:
@@ -47,6 +51,18 @@ def steps(e: Evidence) -> Iterator[Found]:
             cause,
             "multiply the loss, or take a larger rate",
         )
+    elif (total := _total(e)) is not None:
+        at, count, rate = total
+        yield found(
+            "update ratio",
+            "alarm",
+            layers,
+            f"a step at lr = {high if e.lr is not None else USUAL:g} would take more than the whole loss from "
+            f"{many(layers)}: beyond {rate:.2g} it overshoots",
+            f"the loss, {_value(e)}, is a sum over {count:,} numbers, and rates are made for means",
+            "take the mean, or a rate that many times smaller",
+            at=at,
+        )
     elif e.lr is not None and max(r.signal.update_ratio_adam for r in rows) > 1 and far > 1e-2:
         yield found(
             "update ratio",
@@ -56,6 +72,22 @@ def steps(e: Evidence) -> Iterator[Found]:
             "lr / rms(weight) > 1",
             "a smaller rate for Adam; for plain gradient descent it is fine",
         )
+
+
+def _total(e: Evidence) -> tuple[int, int, float] | None:
+    """The operation that sums a loss up, over how many numbers, and loss / |gradient|^2 where a usual rate passes it.
+
+    That rate takes a linear loss to 0 (Polyak 1987, section 5.3).
+    """
+    op = e.graph.ops[e.graph.values[e.run.end].producer or 0] if e.run.end >= 0 else None
+    if op is None or not op.inputs or not (summed(op) or (op.name == "sum" and len(op.args) < 2)):
+        return None
+    value = float(e.run.tensors[e.run.end].detach())
+    square = sum(norm(g) ** 2 for g in e.by_name.values())
+    rate = value / square if square > 0 else math.inf
+    if not 0 < rate < (USUAL if e.lr is None else e.lr):
+        return None
+    return op.index, e.graph.values[op.inputs[0]].numel, rate
 
 
 def _value(e: Evidence) -> str:
