@@ -272,11 +272,6 @@ FAULTS: dict[str, tuple[set[str], str, Callable[[], tuple[Any, ...]]]] = {
         "2",
         lambda: (ill(chain(4, 64, nn.ReLU), lambda m: _freeze(m[2])), noise(32, 64)),
     ),
-    "frozen in front": (
-        {"no gradient"},
-        "0",
-        lambda: (ill(chain(4, 64, nn.ReLU), lambda m: _freeze(m[0])), noise(32, 64)),
-    ),
     "all frozen": ({"no gradient"}, "0", lambda: (ill(chain(4, 64, nn.ReLU), _freeze), noise(32, 64))),
     "constant weights": (
         {"identical units"},

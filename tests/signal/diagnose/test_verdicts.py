@@ -129,6 +129,14 @@ def test_a_frozen_stem_that_was_trained_is_a_note():
     assert [v.kind for v in report.verdicts if "frozen" in v.text] == ["no gradient"]
 
 
+def test_random_features_in_front_are_a_note():
+    model = seeded(lambda: chain(4, 64, nn.ReLU))
+    model[0].requires_grad_(False)
+    report = diagnose(model, noise(32, 64))
+    assert report.healthy
+    assert [v.layers for v in report.verdicts if "as they were drawn" in v.cause] == [("0",)]
+
+
 def test_a_rate_that_would_replace_the_weights_is_an_alarm_and_a_small_one_is_none():
     model, x, y = seeded(lambda: chain(3, 64, nn.ReLU)), noise(32, 64), labels(32)
     assert diagnose(model, x, (CE, y), lr=0.1).healthy

@@ -94,7 +94,7 @@ def _why(rows: list[Row], each: float) -> tuple[str, str]:
 
 def missing(e: Evidence) -> Iterator[Found]:
     """Parameters that no gradient reaches, by what keeps it from them."""
-    if not e.run.differentiable:
+    if not e.run.differentiable or not any(p.requires_grad for p in e.run.parameters.values()):
         yield _nowhere(e)
         return
     graph = e.graph
@@ -234,19 +234,20 @@ def _to_whole(e: Evidence, op: Op) -> bool:
 
 
 def _frozen(e: Evidence, names: list[str]) -> Iterator[Found]:
-    """Frozen weights: meant where trained layers stand before trainable ones, else by mistake."""
+    """Frozen weights: a mistake where learning ones stand before them and they are as they were drawn, else meant."""
     weights = [n for n in names if e.run.parameters[n].ndim > 1]
     if not weights:
         return
-    order = [r for r in e.rows if r.producer.parameters]
-    held = [all(n in names for n in r.producer.parameters) for r in order]
-    behind = any(not a and any(held[k + 1 :]) for k, a in enumerate(held))
-    drawn = [r for r, h in zip(order, held) if h and looks_drawn(e, r)]
-    if behind or drawn:
+    held = [r for r in e.rows if r.producer.parameters and all(n in names for n in r.producer.parameters)]
+    learning = {r.producer.op for r in e.rows if any(e.run.parameters[n].requires_grad for n in r.producer.parameters)}
+    stuck = [
+        r
+        for r in held
+        if learning & e.graph.behind(r.producer.sources) and looks_drawn(e, r) and not _adapted(e, r, learning)
+    ]
+    if stuck:
+        layers = [r.signal.name for r in stuck]
         cause = "requires_grad is False, though their weights are as they were drawn: random numbers stay what they are"
-        if not drawn:
-            cause = "requires_grad is False, though layers before them are trained"
-        layers = [r.signal.name for r, h in zip(order, held) if h]
         yield found(
             "no gradient",
             "alarm",
@@ -255,16 +256,34 @@ def _frozen(e: Evidence, names: list[str]) -> Iterator[Found]:
             cause,
             "`.requires_grad_(True)` on them, or freeze trained layers only",
         )
-    else:
-        layers = owners(weights)
+    told = {n for r in stuck for n in r.producer.parameters}
+    rest = [n for n in weights if n not in told]
+    if rest:
+        layers = owners(rest)
+        drawn = any(looks_drawn(e, r) for r in held if r not in stuck)
         yield found(
             "no gradient",
             "note",
             layers,
             f"{many(layers)} {'is' if len(layers) == 1 else 'are'} frozen",
-            "requires_grad is False; their weights look trained",
+            "requires_grad is False; their weights look " + ("as they were drawn" if drawn else "trained"),
             "nothing, if that is meant",
         )
+
+
+def _adapted(e: Evidence, row: Row, learning: set[int]) -> bool:
+    """Whether something that learns reads what a frozen layer reads, and is added to what it makes: LoRA, adapters."""
+    graph, value = e.graph, row.producer.output
+    known = graph.behind(row.producer.sources)
+    for _ in range(4):  # scaled, dropped out or moved before it is added
+        users = [graph.ops[o] for o in graph.users[value]]
+        for op in users:
+            if op.name.removesuffix("_") in ("add", "sub"):
+                return any(learning & (graph.behind([i]) - known) for i in op.inputs if i != value)
+        if len(users) != 1 or not users[0].outputs:
+            return False
+        value = users[0].outputs[0]
+    return False
 
 
 def looks_drawn(e: Evidence, row: Row) -> bool:
