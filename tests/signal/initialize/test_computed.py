@@ -73,7 +73,7 @@ def test_a_model_all_of_computed_weights_is_started(name, residual):
     assert all(bool(p.isfinite().all()) for p in model.parameters()) and bool(model(x).isfinite().all())
     ratios = [layer.measured / layer.predicted for layer in report.layers if layer.predicted]
     # the old spectral norm divides by what one step of the power method has found, further at each run
-    assert ratios == pytest.approx([1] * len(ratios), rel=0.5 if name == "old spectral norm" else 0.25)
+    assert ratios == pytest.approx([1] * len(ratios), rel=0.7 if name == "old spectral norm" else 0.25)
     ends = [layer for layer in report.layers if layer.name in {f"body.{k}.2.weight" for k in range(4)}]
     model(x).square().sum().backward()
     assert all(p.grad is not None and bool(p.grad.isfinite().all()) for p in model.parameters())

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from eitherway.base.errors import ModelError
+from eitherway.signal.initialize.hyper import matrix_targets
 from eitherway.signal.structure import Residual, Structure
 
 _NEAR, _FLAT = 1e-4, 1e-3  # how far from 0 slopes are taken, and which count as none
@@ -51,6 +52,8 @@ def targets(structure: Structure, rule: str, parameters: dict[str, Tensor], writ
     for norm in structure.norms:
         if norm.weight:
             found.scales[norm.weight] = 1.0
+    for index, (size, why) in matrix_targets(structure).items():
+        found.rms[index], found.why[index] = size, why
     begin: dict[int, int] = {}
     for residual in structure.residuals:
         begin.setdefault(residual.stream_id, residual.stream)
