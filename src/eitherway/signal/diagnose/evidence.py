@@ -128,7 +128,8 @@ class Evidence:
         """The trunk's, from the inputs to the output."""
         made: dict[int, tuple[Kind, str, Row | None]] = {}
         for i in self.graph.inputs:
-            made[i] = ("input", self.graph.values[i].name, None)
+            for met in self.met(i) or [i]:
+                made[met] = ("input", self.graph.values[i].name, None)
         for n in self.structure.norms:
             made[n.output] = ("norm", n.weight.removesuffix(".weight") if n.weight else place(self.graph, n.op), None)
         for r in self.structure.residuals:
@@ -185,6 +186,21 @@ class Evidence:
         return next(
             (s for s in self.stations if not math.isnan(s.samples.cosine) and s.samples.features >= TELLING), None
         )
+
+    def met(self, value: int) -> list[int]:
+        """What is made of a value where it first meets weights: pixels divided by 255; what norms read is left out."""
+        graph, reached, found = self.graph, {value}, list[int]()
+        norms = {n.output for n in self.structure.norms if n.kind != "running"}
+        weights = {row.producer.op for row in self.rows}
+        for op in graph.ops:
+            moving = [i for i in op.inputs if graph.values[i].depends]
+            if not reached & set(moving) or not self.own(op.index) or norms & set(op.outputs):
+                continue
+            if op.index in weights or any(graph.values[i].kind == "parameter" for i in op.inputs):
+                found += [i for i in moving if i in reached and i in self.run.tensors]
+            elif reached >= set(moving):  # nothing learnt has a part in it yet
+                reached.update(i for i in op.outputs if graph.values[i].dtype.is_floating_point)
+        return list(dict.fromkeys(found))
 
     def own(self, op: int) -> bool:
         """Whether an operation ran in the model, not in the loss."""

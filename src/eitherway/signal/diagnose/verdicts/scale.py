@@ -192,12 +192,18 @@ def residual_sums(e: Evidence) -> Iterator[Found]:
 def inputs(e: Evidence) -> Iterator[Found]:
     """Inputs and embeddings whose size is far from 1, and no norm reads them."""
     for value in _entries(e):
-        tensor = e.run.tensors[value].detach()
+        embedding = e.graph.values[value].kind == "result" and any(r.producer.output == value for r in e.rows)
+        met = [value] if embedding else e.met(value)
+        if not met:
+            continue  # whatever its size, no weight reads it
+        read = max(met, key=lambda i: rms(e.run.tensors[i]))
+        tensor = e.run.tensors[read].detach()
         name, size = e.graph.values[value].name, rms(tensor)
         embedded = next((r.signal.name for r in e.rows if r.producer.output == value), "")
         layers = [embedded] if embedded else _readers(e, value)
         at = -1 if e.graph.values[value].producer is None else int(e.graph.values[value].producer or 0)
         label = f"the embedding {embedded}" if embedded else f"the input {name}"
+        label += "" if read == value else ", as the first weights read it,"
         if size > ROOT and (embedded or value not in e.normed):
             low, high = float(tensor.min()), float(tensor.max())
             bytes_ = not embedded and low >= 0 and 128 < high <= 255 and high - low > 100
