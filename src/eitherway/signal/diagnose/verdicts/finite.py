@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from eitherway.graph import Op
+from eitherway.graph.capture import name_of
 from eitherway.signal.diagnose.evidence import Evidence
 from eitherway.signal.diagnose.layers import Row
 from eitherway.signal.diagnose.measure import finite, rms
@@ -172,11 +173,12 @@ def _backward(e: Evidence, broken: list[str]) -> Found:
     given = [e.run.tensors[i].detach() for i in origin.inputs if i in e.run.tensors]
     smallest = min((float(t.abs().min()) for t in given if t.is_floating_point() and t.numel()), default=0.0)
     name = origin.name.removesuffix("_")
-    own = origin.module if origin.module and not origin.module.startswith(LOSS) else origin.where or name
+    inside = e.own(origin.index)
+    own = origin.module or name_of(e.run.model) if inside else "the loss"
     return found(
         "not finite",
         "alarm",
-        [own],
+        [own, *([origin.where] if origin.where else []), *owners],
         f"the gradient of {name} in {_where(origin)} is not finite, and with it that of {len(broken)} parameters",
         f"forward it is finite; the smallest of its arguments is {smallest:.3g}",
         _REMEDIES.get(name, "look at its arguments there"),
