@@ -55,7 +55,8 @@ def initialize_(
             "window" and "mirror" (for chains of weights with activations between), "torch" (what torch's constructors
             draw). Or a mapping of patterns of names to schemes; the first that fits counts, the rest is "auto".
         residual: "sqrt" gives each of a stream's L branches 1/L of the variance that the stream enters with, "zero"
-            starts branches at 0, "fixup" does so and scales what is inside (Zhang et al. 2019). Not for "torch".
+            starts branches at 0, "fixup" does so and scales what is inside (Zhang et al. 2019); branches that could
+            not open again (a ReLU behind the last weight) have "sqrt". Not for "torch".
         only: patterns of names of parameters or modules, such as "head.*"; everything else is kept.
         overwrite: start a model that looks trained, too.
         seed: of all draws.
