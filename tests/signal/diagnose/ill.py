@@ -101,6 +101,43 @@ class Deep(nn.Module):
         return self.head((x + scores.softmax(-1) @ self.v(h)).mean(1))
 
 
+class Pooling(nn.Module):
+    """Pooled by weights that sum to one along an axis of (B, T, 1)."""
+
+    def __init__(self, axis: int):
+        super().__init__()
+        self.axis, self.score, self.head = axis, nn.Linear(20, 1), nn.Linear(20, 10)
+
+    def forward(self, x):
+        return self.head((self.score(x).softmax(self.axis) * x).sum(1))
+
+
+class Heads(nn.Module):
+    """Attention of four heads whose weights sum to one along an axis of (B, H, T, T)."""
+
+    def __init__(self, axis: int):
+        super().__init__()
+        self.axis, self.v, self.head = axis, nn.Linear(32, 32), nn.Linear(32, 5)
+        self.q, self.k = nn.Linear(32, 32, bias=False), nn.Linear(32, 32, bias=False)
+
+    def forward(self, x):
+        q, k, v = (part(x).unflatten(-1, (4, 8)).transpose(1, 2) for part in (self.q, self.k, self.v))
+        y = (q @ k.transpose(-2, -1) / 8**0.5).softmax(self.axis) @ v
+        return self.head((x + y.transpose(1, 2).flatten(2)).mean(1))
+
+
+class Adapter(nn.Module):
+    """A layer and a correction of low rank."""
+
+    def __init__(self):
+        super().__init__()
+        self.base, self.head = nn.Linear(20, 32), nn.Linear(32, 5)
+        self.down, self.up = nn.Linear(20, 4, bias=False), nn.Linear(4, 32, bias=False)
+
+    def forward(self, x):
+        return self.head(torch.tanh(self.base(x) + self.up(self.down(x))))
+
+
 def ill(model: nn.Module, change: Callable[[Any], Any]) -> nn.Module:
     with torch.no_grad():
         change(model)
@@ -271,6 +308,69 @@ FAULTS: dict[str, tuple[set[str], str, Callable[[], tuple[Any, ...]]]] = {
         {"no gradient"},
         "2",
         lambda: (ill(chain(4, 64, nn.ReLU), lambda m: _freeze(m[2])), noise(32, 64)),
+    ),
+    "a ReLU that answers": (
+        {"dead units"},
+        "0.4",
+        lambda: (
+            ill(nn.Sequential(chain(3, 64, nn.ReLU, 1), nn.ReLU()), lambda m: m[0][4].bias.fill_(-3)),
+            noise(32, 64),
+            (F.mse_loss, noise(32, 1, seed=2) - 2),
+        ),
+    ),
+    "softmax over one place": ({"no gradient"}, "score", lambda: (Pooling(-1), noise(16, 8, 20), (CE, labels(16)))),
+    "softmax over heads": ({"attention uniform"}, "", lambda: (Heads(1), noise(8, 16, 32))),
+    "queries and keys of zero": (
+        {"attention uniform"},
+        "k",
+        lambda: (ill(Heads(-1), lambda m: (m.q.weight.zero_(), m.k.weight.zero_())), noise(8, 16, 32)),
+    ),
+    "two zeros multiplied": (
+        {"no gradient"},
+        "down",
+        lambda: (ill(Adapter(), lambda m: (m.up.weight.zero_(), m.down.weight.zero_())), noise(32, 20)),
+    ),
+    "one unit between wide layers": (
+        {"low rank"},
+        "2",
+        lambda: (
+            nn.Sequential(
+                nn.Linear(20, 64), nn.Tanh(), nn.Linear(64, 1), nn.Tanh(), nn.Linear(1, 64), nn.Tanh(), nn.Linear(64, 5)
+            ),
+            noise(32, 20),
+        ),
+    ),
+    "one sample in every place": (
+        {"parallel samples"},
+        "0",
+        lambda: (chain(3, 64, nn.ReLU), noise(1, 64).repeat(16, 1), (CE, labels(16))),
+    ),
+    "sixty ReLU layers": ({"parallel samples"}, "", lambda: (he(chain(60, 256, nn.ReLU)), noise(16, 256))),
+    "a norm of two samples": (
+        {"normalisation"},
+        "0",
+        lambda: (nn.Sequential(nn.BatchNorm1d(20), nn.Linear(20, 32), nn.ReLU(), nn.Linear(32, 3)), noise(2, 20)),
+    ),
+    "a head of N(0, 1)": (
+        {"exploding signal"},
+        "6",
+        lambda: (
+            ill(
+                nn.Sequential(*chain(3, 64, nn.ReLU, 64), nn.LayerNorm(64), nn.Linear(64, 50)),
+                lambda m: m[6].weight.normal_(),
+            ),
+            noise(32, 64),
+            (CE, labels(32, 50)),
+        ),
+    ),
+    "a sum of 65,536 squares": (
+        {"update ratio"},
+        "0",
+        lambda: (
+            chain(3, 64, nn.ReLU, 256, 256),
+            noise(256, 256),
+            lambda y: F.mse_loss(y, noise(256, 16, seed=3) @ noise(16, 256, seed=4) / 4, reduction="sum"),
+        ),
     ),
     "all frozen": ({"no gradient"}, "0", lambda: (ill(chain(4, 64, nn.ReLU), _freeze), noise(32, 64))),
     "constant weights": (

@@ -137,6 +137,41 @@ def test_random_features_in_front_are_a_note():
     assert [v.layers for v in report.verdicts if "as they were drawn" in v.cause] == [("0",)]
 
 
+def test_an_input_that_the_model_scales_itself_is_no_fault():
+    class Pixels(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = chain(3, 64, nn.ReLU)
+
+        def forward(self, x):
+            return self.body(x / 255 - 0.5)
+
+    class Waves(Pixels):
+        def forward(self, x):
+            turns = x[:, :1] * torch.exp(-torch.arange(32) * 0.3)
+            return self.body(torch.cat([turns.sin(), turns.cos()], 1))
+
+    x = (noise(32, 64).sigmoid() * 255).round()
+    assert diagnose(seeded(Pixels), x).healthy and diagnose(seeded(Waves), x).healthy
+    assert not diagnose(seeded(lambda: chain(3, 64, nn.ReLU)), x).healthy
+
+
+def test_what_is_frozen_beside_something_that_learns_is_a_note():
+    class Adapted(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.base, self.down, self.up = nn.Linear(64, 64), nn.Linear(64, 4), nn.Linear(4, 64)
+            self.base.requires_grad_(False)
+
+        def forward(self, x):
+            return self.base(x) + 2 * self.up(self.down(x))
+
+    model = seeded(lambda: nn.Sequential(nn.Linear(64, 64), nn.ReLU(), Adapted(), nn.ReLU(), nn.Linear(64, 5)))
+    assert diagnose(model, noise(32, 64)).healthy
+    model[2].down.requires_grad_(False), model[2].up.requires_grad_(False)
+    assert [v.kind for v in diagnose(model, noise(32, 64)).alarms] == ["no gradient"]
+
+
 def test_a_rate_that_would_replace_the_weights_is_an_alarm_and_a_small_one_is_none():
     model, x, y = seeded(lambda: chain(3, 64, nn.ReLU)), noise(32, 64), labels(32)
     assert diagnose(model, x, (CE, y), lr=0.1).healthy

@@ -34,7 +34,7 @@ def attention(e: Evidence) -> Iterator[Found]:
         yield found(
             "attention uniform",
             "alarm" if 2 * len(cold) > len(e.attentions) or _silent(e, a) else "note",
-            [x.name for x in cold],
+            [*(x.name for x in cold), *(name for x in cold if _silent(e, x) for name in _scoring(e, x))],
             f"{many([x.name for x in cold], 'attention')} {'sees' if len(cold) == 1 else 'see'} all places alike "
             f"(entropy {a.entropy:.4f} of log {a.keys:.3g})",
             f"the scores deviate by {a.logit_std:.2g} over the keys, so {cause}",
@@ -96,6 +96,13 @@ def _product(e: Evidence, value: int) -> bool:
 def _silent(e: Evidence, a: AttentionSignal) -> bool:
     """Whether neither queries nor keys are anything but zero."""
     return not any(bool(e.run.tensors[i].detach().any()) for i in (a.query, a.key))
+
+
+def _scoring(e: Evidence, a: AttentionSignal) -> list[str]:
+    """The layers that make queries and keys, and nothing else of an attention."""
+    values = next(x.value for x in e.structure.attentions if x.op == a.op)
+    made = (e.graph.behind([a.query]) | e.graph.behind([a.key])) - e.graph.behind([values])
+    return [row.signal.name for row in e.rows if row.producer.op in made]
 
 
 def _why(e: Evidence, a: AttentionSignal) -> tuple[str, str]:

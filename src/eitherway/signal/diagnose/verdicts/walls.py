@@ -13,7 +13,7 @@ from eitherway.signal.diagnose.verdicts.parts import Found, found, many
 _STEPS = ("round", "sign", "sgn", "floor", "ceil", "trunc", "heaviside", "fix", "frac")
 _RELUS = ("relu", "relu6", "clamp", "clamp_min", "threshold", "hardtanh", "hardsigmoid", "hardshrink", "softshrink")
 SHARES = ("softmax", "log_softmax", "softmin")
-_PRODUCTS = ("matmul", "bmm", "mul", "dot")
+_PRODUCTS = ("matmul", "bmm", "mul", "linear", "addmm")
 
 
 def walls(e: Evidence) -> Iterator[Found]:
@@ -60,7 +60,8 @@ def _stops(op: Op, slopes: dict[int, Tensor]) -> bool:
 def _told(e: Evidence, op: Op) -> tuple[str, str, str] | None:
     """Kind, cause and remedy; None where the zero may be meant so."""
     name = op.name.lstrip("_").removesuffix("_")
-    where = " ".join(part for part in (name, f"in {op.module}" if op.module else "", f"({op.where})") if part)
+    parts = (name, f"in {op.module}" if op.module else "", f"({op.where})" if op.where else "")
+    where = " ".join(part for part in parts if part)
     given = [e.run.tensors[i].detach() for i in op.inputs if i in e.run.tensors]
     if name in _STEPS:
         mend = f"pass the gradient straight through: `x + (torch.{name}(x) - x).detach()`"
