@@ -139,11 +139,21 @@ def chained(plan: Plan, writable: frozenset[str]) -> tuple[dict[int, Chained], l
             notes.append(f"{_span(producers)}, {depth} activations in a row: no {start}: {made}; the gain instead")
             continue
         if made is not None:
-            if made.scheme == "window":
-                notes.append(f"{_span(producers)}, {depth} activations in a row, have a window start: {made.why}")
             for producer in producers:
                 found[producer.index] = made
     return found, notes
+
+
+def windows(chains: Mapping[int, Chained]) -> list[str]:
+    """What is said of every window that is used: whether an exact start is known for what stands in the chain."""
+    said = []
+    for made in {id(made): made for made in chains.values() if made.scheme == "window"}.values():
+        depth = sum(shape is not None for shape in made.shapes)
+        said.append(
+            f"{_span([place.producer for place in made.places])}, {depth} activations in a row, have a window start: "
+            f"{made.why}"
+        )
+    return said
 
 
 def _collapses(plan: Plan, chain: Chain, depth: int) -> bool:

@@ -12,7 +12,7 @@ from torch.utils import _pytree as pytree
 
 from eitherway.signal.initialize.accept import arguments, must_be_model, startable
 from eitherway.signal.initialize.certify import CHANCE, CLOSE, Certificate, certify
-from eitherway.signal.initialize.chains import Chained, chained, outside
+from eitherway.signal.initialize.chains import Chained, chained, outside, windows
 from eitherway.signal.initialize.patterns import chosen, must_be_residual, names_of, schemes
 from eitherway.signal.initialize.plan import Plan, make_plan
 from eitherway.signal.initialize.report import InitializeReport
@@ -107,7 +107,15 @@ def initialize_(
             starter = _started(model, plan, stage, chains)
             certificate = _certified(plan, stage, chains, samples)
         stage.commit()
-    said = [*traced.notes, *plan.notes, *notes, *_silent(args, kwargs), *_doubts(plan, starter), *certificate.notes]
+    said = [
+        *traced.notes,
+        *plan.notes,
+        *notes,
+        *windows(chains),
+        *_silent(args, kwargs),
+        *_doubts(plan, starter),
+        *certificate.notes,
+    ]
     said += _stale(model, meant, overwrite)
     return InitializeReport(
         entries=entries(plan, stage, chains, laws, certificate),
