@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
@@ -35,6 +36,11 @@ def plain_kernels() -> Iterator[None]:
 
 
 def uncompiled() -> AbstractContextManager[Any]:
-    """Inside, what was compiled runs as it was written. Before 2.6 torch has no word for that, and nothing changes."""
+    """Inside, what was compiled runs as it was written. Before 2.6 torch has no word for that, and nothing changes.
+
+    Nothing was compiled while torch's compiler has not been loaded, which would take a second.
+    """
     set_stance = getattr(torch.compiler, "set_stance", None)
-    return nullcontext() if set_stance is None else set_stance("force_eager")
+    if set_stance is None or "torch._dynamo" not in sys.modules:
+        return nullcontext()
+    return set_stance("force_eager")
