@@ -71,7 +71,10 @@ CORPORA = (
         "read the detector, and committed before any detector was run on it.",
     ),
 )
-FIRST_SIGHT = (Recorded("first corpus", "at its first sight", "f46547a", 54, 66, 0, 3, 44),)
+FIRST_SIGHT = (
+    Recorded("first corpus", "at its first sight", "f46547a", 54, 66, 0, 3, 44),
+    Recorded("unseen corpus", "at its first sight", "03c53d0", 15, 24, 0, 2, 19),
+)
 """Data, recorded at that time."""
 
 
