@@ -1,4 +1,4 @@
-"""What `ew.diagnose` says of planted faults, of the same networks mended, and of healthy ones: two corpora.
+"""What `ew.diagnose` says of planted faults, of the same networks mended, and of healthy ones: three corpora.
 
 python -m benchmarks.faults --publish
 """
@@ -20,6 +20,8 @@ import torch
 from tests.corpora.signals.fault import Fault, Healthy, Start
 from tests.corpora.signals.faults import FAULTS
 from tests.corpora.signals.healthy import HEALTHY
+from tests.corpora.signals.ordinary.faults import FAULTS as ORDINARY_FAULTS
+from tests.corpora.signals.ordinary.healthy import HEALTHY as ORDINARY_HEALTHY
 from tests.corpora.signals.unseen.faults import FAULTS as UNSEEN_FAULTS
 from tests.corpora.signals.unseen.healthy import HEALTHY as UNSEEN_HEALTHY
 
@@ -69,6 +71,14 @@ CORPORA = (
         UNSEEN_HEALTHY,
         "Written by a second examiner, mostly after what people report (`tests/corpora/signals/unseen/`), who had not "
         "read the detector, and committed before any detector was run on it.",
+    ),
+    Corpus(
+        "ordinary corpus",
+        ORDINARY_FAULTS,
+        ORDINARY_HEALTHY,
+        "Written by a third examiner, one of each of the twenty faults that every course on deep learning has "
+        "(`tests/corpora/signals/ordinary/`), who had not read the detector, and committed before any detector was run "
+        "on it.",
     ),
 )
 FIRST_SIGHT = (
@@ -197,7 +207,7 @@ def main() -> None:
         description="What diagnose says of planted faults, their mended twins and healthy networks: about 1 minute.",
     )
     parser.add_argument("--only", metavar="NAME", default="", help="entries whose name contains this")
-    parser.add_argument("--corpus", choices=("first", "unseen"), help="one of the two; both if not given")
+    parser.add_argument("--corpus", choices=("first", "unseen", "ordinary"), help="one of the three; all if not given")
     parser.add_argument("--publish", action="store_true", help="write results/faults.md and .json; of all there is")
     options = parser.parse_args()
     if options.publish and (options.only or options.corpus):
