@@ -59,6 +59,8 @@ def rms(tensor: Tensor) -> float:
 def norm(tensor: Tensor) -> float:
     """Euclidean length, without overflow on the way; nan where a number is not finite."""
     flat = tensor.detach().reshape(-1)
+    if not flat.is_floating_point():
+        flat = flat.double()
     length = float(torch.linalg.vector_norm(flat, dtype=torch.float64))  # squares of float32 fit
     if math.isinf(length) and bool(torch.isfinite(flat).all()):
         top = float(flat.abs().max())

@@ -118,7 +118,7 @@ def run(
     end, start, cotangents = _start(graph, outputs, whole, tensors, seed)
     inputs = [graph.values[i] for i in graph.inputs]
     batch = next((v.shape[0] for v in inputs if len(v.shape) > 0), 1)
-    parameters: dict[str, Tensor] = dict(model.named_parameters())
+    parameters: dict[str, Tensor] = {n: p for n, p in model.named_parameters() if p.is_floating_point()}
     return Run(model, graph, outputs, end, start, tensors, cotangents, batch, parameters)
 
 

@@ -10,22 +10,24 @@ _PRIME = (1 << 61) - 1
 """Ways are counted modulo a prime: there are 2^100 of them through a hundred residual blocks."""
 
 
-def trunk(graph: Graph, outputs: Iterable[int]) -> tuple[int, ...]:
+def trunk(graph: Graph, outputs: Iterable[int], starts: Iterable[int] | None = None) -> tuple[int, ...]:
     """Values that lie on all ways from the inputs to the outputs, in the order they were made.
 
-    Only numbers that carry a signal count: masks and positions made from the inputs are no way of their own.
+    With `starts` the ways begin there. Only numbers that carry a signal count: masks and positions
+    made from the inputs are no way of their own.
     """
     outputs = list(outputs)
     carries = [
         v.kind == "input" or (v.depends and (v.dtype.is_floating_point or v.dtype.is_complex)) for v in graph.values
     ]
     ahead = [0] * len(graph.values)
-    for i in graph.inputs:
+    begin = frozenset(graph.inputs if starts is None else starts)
+    for i in begin:
         ahead[i] = 1
     for op in graph.ops:
         ways = sum(ahead[i] for i in op.inputs if carries[i]) % _PRIME
         for i in op.outputs:
-            if carries[i]:
+            if carries[i] and i not in begin:
                 ahead[i] = ways
     behind = [0] * len(graph.values)
     for i in outputs:

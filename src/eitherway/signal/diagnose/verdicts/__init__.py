@@ -14,6 +14,7 @@ from eitherway.signal.diagnose.verdicts import (
     samples,
     scale,
     steps,
+    streams,
     units,
     walls,
 )
@@ -26,7 +27,8 @@ _FAMILIES = (
     units.identical,
     norms.normalisations,
     units.dead,
-    scale.residual_sums,
+    streams.residual_sums,
+    streams.compounding,
     scale.growing,
     scale.recurring,
     scale.outliers,

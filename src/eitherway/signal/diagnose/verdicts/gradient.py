@@ -12,6 +12,7 @@ from eitherway.graph import Op
 from eitherway.signal.diagnose.evidence import Evidence
 from eitherway.signal.diagnose.layers import Row, weight_rows
 from eitherway.signal.diagnose.slopes import unit_theory
+from eitherway.signal.diagnose.verdicts.causes import forward, why, widest
 from eitherway.signal.diagnose.verdicts.parts import (
     ROOT,
     THOUSAND,
@@ -23,7 +24,6 @@ from eitherway.signal.diagnose.verdicts.parts import (
     scheme_for,
     times,
 )
-from eitherway.signal.diagnose.verdicts.scale import forward, why, widest
 
 
 def changing(e: Evidence) -> Iterator[Found]:

@@ -9,7 +9,7 @@ from eitherway.graph import Op
 from eitherway.signal.diagnose.evidence import Evidence
 from eitherway.signal.diagnose.layers import Row
 from eitherway.signal.diagnose.run import LOSS
-from eitherway.signal.diagnose.verdicts.parts import Found, found, listed
+from eitherway.signal.diagnose.verdicts.parts import Found, found, listed, summed
 
 _AGAIN = {
     "cross_entropy_loss": ("cross_entropy", ("softmax", "sigmoid")),
@@ -128,14 +128,6 @@ def too_sure(e: Evidence) -> Iterator[Found]:
             at=row.signal.op,
         )
         return
-
-
-def summed(op: Op) -> bool:
-    """Whether a loss of torch's is a sum over samples (reduction 2)."""
-    known = {"cross_entropy_loss": 3, "nll_loss": 3, "mse_loss": 2, "l1_loss": 2, "smooth_l1_loss": 2, "huber_loss": 2,
-             "binary_cross_entropy": 3, "binary_cross_entropy_with_logits": 4, "kl_div": 2}  # fmt: skip
-    at = known.get(op.name.lstrip("_"))
-    return at is not None and (op.args[at] if len(op.args) > at else op.kwargs.get("reduction")) == 2
 
 
 def _head(e: Evidence, value: int) -> Row | None:

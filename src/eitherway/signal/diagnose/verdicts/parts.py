@@ -9,6 +9,7 @@ from typing import Literal
 
 import torch
 
+from eitherway.graph import Op
 from eitherway.signal.diagnose.slopes import at
 from eitherway.signal.structure import Path
 
@@ -35,11 +36,20 @@ Kind = Literal[
     "double squashing",
     "dropout",
 ]
+SHARES = ("softmax", "log_softmax", "softmin")
+"""Operations whose answers sum to one, or are the logarithms of what does."""
 THOUSAND = 1e3
 """The one measure of "too far": a layer whose gradient is a thousandth of another's needs a thousand steps to move as
 far as the other does in one, at whatever rate the other can bear."""
 ROOT = THOUSAND**0.5
 """The same for sizes: curvature goes with their squares, and the rate that a layer bears with its inverse."""
+
+HALF = 0.5
+"""Of the units that chance leaves alive, as many are asleep: the layer works at less than half its width. Of log
+places, as much entropy: softmax sees fewer than the root of them."""
+COMPOUND = 6.0
+"""Growth in each half of a residual stream from which on it is a factor a block: steps of one size bring 2 in the
+second half, and three times that is more than unequal steps explain."""
 
 
 @dataclass(frozen=True)
@@ -151,3 +161,17 @@ def scheme_for(path: Path | None) -> str:
     if same and not linear:
         return "`initialize_(model, example, scheme='mirror')`"
     return "`initialize_(model, example, scheme='shaped')`"
+
+
+def softmax_axis(op: Op) -> int | None:
+    """The axis that sums to one."""
+    axis = op.args[1] if len(op.args) > 1 else op.kwargs.get("dim")
+    return axis if isinstance(axis, int) else None
+
+
+def summed(op: Op) -> bool:
+    """Whether a loss of torch's is a sum over samples (reduction 2)."""
+    known = {"cross_entropy_loss": 3, "nll_loss": 3, "mse_loss": 2, "l1_loss": 2, "smooth_l1_loss": 2, "huber_loss": 2,
+             "binary_cross_entropy": 3, "binary_cross_entropy_with_logits": 4, "kl_div": 2}  # fmt: skip
+    at = known.get(op.name.lstrip("_"))
+    return at is not None and (op.args[at] if len(op.args) > at else op.kwargs.get("reduction")) == 2

@@ -11,8 +11,10 @@ import torch
 from eitherway.signal.diagnose.evidence import Evidence, Station
 from eitherway.signal.diagnose.layers import Row
 from eitherway.signal.diagnose.measure import rms
-from eitherway.signal.diagnose.slopes import unit_theory
-from eitherway.signal.diagnose.verdicts.parts import ROOT, THOUSAND, Found, found, many, ratio, scheme_for, times
+from eitherway.signal.diagnose.verdicts.causes import forward, why, widest
+from eitherway.signal.diagnose.verdicts.parts import ROOT, THOUSAND, Found, found, many, ratio, times
+from eitherway.signal.diagnose.ways import trunk
+from eitherway.signal.structure import Residual
 
 
 def growing(e: Evidence) -> Iterator[Found]:
@@ -117,7 +119,7 @@ def _zeros(e: Evidence) -> Iterator[Found]:
     """Layers that start at zero: fine at the end of a residual branch, a wall on the only way through."""
     on = {s.value for s in e.stations}
     heads = set(e.structure.heads)
-    inside = {i for r in e.structure.residuals for i in r.producers if i not in r.last}
+    inside = {i for r in e.structure.residuals for i in _only_ways(e, r)}
     meant: list[Row] = []
     scores = _scoring(e)
     for row in e.rows:
@@ -154,39 +156,21 @@ def _zeros(e: Evidence) -> Iterator[Found]:
         )
 
 
+def _only_ways(e: Evidence, residual: Residual) -> set[int]:
+    """Producers that every way from the stream to its branch leads through: what only modulates is none of them."""
+    within = [i for i in residual.producers if i not in residual.last]
+    if not any(e.row_of[i].signal.weight_rms == 0 for i in within if i in e.row_of):
+        return set()
+    on = set(trunk(e.graph, [residual.branch], [residual.stream]))
+    return {i for i in within if e.structure.producers[i].output in on}
+
+
 def _scoring(e: Evidence) -> set[int]:
     """Operations that make queries or keys, and nothing else of an attention."""
     found: set[int] = set()
     for a in e.structure.attentions:
         found |= (e.graph.behind([a.query]) | e.graph.behind([a.key])) - e.graph.behind([a.value])
     return found
-
-
-def residual_sums(e: Evidence) -> Iterator[Found]:
-    """Sums whose branches read the grown stream again: growth by a factor a block."""
-    for adds in e.streams.values():
-        if len(adds) < 2 or any(e.before_norm(r) for r in adds):
-            continue
-        first, last = e.run.tensors.get(adds[0].stream), e.run.tensors.get(adds[-1].output)
-        if first is None or last is None:
-            continue
-        growth = ratio(rms(last), rms(first))
-        # branches of the stream's own first size would add up to sqrt(L + 1): more is compound growth
-        if not growth > max(ROOT, 3 * math.sqrt(len(adds) + 1)):
-            continue
-        layers = [e.names[i] for r in adds for i in (r.last or r.producers[-1:])]
-        each = growth ** (1 / len(adds))
-        yield found(
-            "residual growth",
-            "alarm",
-            layers,
-            f"the residual stream grows {times(each)} a block, {times(growth)} over {len(adds)} blocks",
-            "each branch reads the sum unnormalised and adds as much again",
-            "`initialize_(model, example, residual='sqrt')` scales the last weight of each branch by "
-            f"1 / sqrt({len(adds)}); or normalise what a branch reads",
-            at=adds[0].op,
-            upto=adds[-1].op,
-        )
 
 
 def inputs(e: Evidence) -> Iterator[Found]:
@@ -267,25 +251,6 @@ def _sources(e: Evidence, producer: int) -> tuple[int, ...]:
     return path.sources if path is not None else ()
 
 
-def widest(sizes: Sequence[float], *, falls: bool = False) -> tuple[int, int] | None:
-    """The pair i < j of sizes with the largest rise of the logarithm, or fall; None where nothing rises.
-
-    >>> widest([1.0, 0.5, 8.0, 2.0]), widest([1.0, 0.5, 8.0, 2.0], falls=True)
-    ((1, 2), (2, 3))
-    """
-    best, pair = 0.0, None
-    first: tuple[int, float] | None = None
-    for j, size in enumerate(sizes):
-        if not math.isfinite(size) or size <= 0:
-            continue
-        log = -math.log(size) if falls else math.log(size)
-        if first is not None and log - first[1] > best:
-            best, pair = log - first[1], (first[0], j)
-        if first is None or log < first[1]:
-            first = (j, log)
-    return pair
-
-
 def _step(segment: Sequence[Station], i: int, j: int, values: Sequence[float]) -> Sequence[Station]:
     """The one station that makes more than half of a change, or all of them."""
     total = abs(math.log(values[j] / values[i]))
@@ -305,52 +270,6 @@ def _of_sums(part: Sequence[Station]) -> bool:
 def _by_norms(e: Evidence, part: Sequence[Station]) -> bool:
     """Whether the stretch is a residual stream that only norms read, or ends before one: its size does not matter."""
     return any(s.value in e.read_by_norms for s in part) or part[-1].value in e.normed
-
-
-def forward(row: Row) -> float | None:
-    """Growth that theory gives a layer at unit scale: gain of the weights x sqrt(E phi^2); None where unknown."""
-    if row.before is None or math.isnan(row.signal.weight_gain):
-        return None
-    known = unit_theory(row.before)
-    return None if known is None else row.signal.weight_gain * math.sqrt(known.second)
-
-
-def why(rows: Sequence[Row], each: float) -> tuple[str, str]:
-    """The cause of a growth by `each` a layer, and its remedy."""
-    excess = [(row, x) for row in rows if (x := forward(row)) is not None and x > 0]
-    if not excess:
-        return "the weights do not keep the size of what they read", "`initialize_(model, example)`"
-    typical = math.exp(sum(math.log(x) for _, x in excess) / len(excess))
-    row = excess[len(excess) // 2][0]
-    text = row.before.text if row.before is not None and row.before.kind == "activation" else ""
-    known = unit_theory(row.before) if row.before is not None else None
-    after = f" after {text}" if text else ""
-    mend = scheme_for(row.before)
-    unstable = known is not None and known.stability > 1.02
-    close = abs(math.log(typical)) < math.log(1.15)
-    if not close and math.log(typical) * math.log(each) < 0:
-        return _other(rows), "`initialize_(model, example)`"
-    if not close and (not unstable or abs(math.log(typical)) > 0.5 * abs(math.log(each))):
-        keeps = row.signal.weight_rms / max(forward(row) or 1.0, 1e-300)
-        side = "large" if typical > 1 else "small"
-        factor = typical if typical > 1 else 1 / typical
-        return (
-            f"weights of rms {row.signal.weight_rms:.3g}{after}, {factor:.3g} times too {side} "
-            f"({keeps:.3g} keeps the signal)",
-            "`initialize_(model, example)`" if len(rows) > 1 or not text else mend,
-        )
-    if unstable and known is not None:
-        return f"{text}'s variance map is unstable here (Q' = {known.stability:.3g})", mend
-    noise = "the weights keep the size on average, and what is left is the chance of a finite width"
-    return noise, mend if text else "`initialize_(model, example)`"
-
-
-def _other(rows: Sequence[Row]) -> str:
-    """What makes a change that the weights would undo: biases, or what stands between the layers."""
-    for row in rows:
-        if row.bias > 0.5 * row.signal.rms:
-            return f"the bias of {row.signal.name} has rms {row.bias:.3g}, as much as all it puts out"
-    return "it comes from what stands between these layers: their weights do not make it"
 
 
 def recurring(e: Evidence) -> Iterator[Found]:

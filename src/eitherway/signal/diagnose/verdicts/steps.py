@@ -8,8 +8,7 @@ from statistics import median
 
 from eitherway.signal.diagnose.evidence import Evidence
 from eitherway.signal.diagnose.measure import norm
-from eitherway.signal.diagnose.verdicts.losses import summed
-from eitherway.signal.diagnose.verdicts.parts import Found, found, many
+from eitherway.signal.diagnose.verdicts.parts import Found, found, many, summed
 
 LEAST, MOST = 1e-3, 1.0
 """The rates in use for plain gradient descent: what is too far at one end of them is so at all."""

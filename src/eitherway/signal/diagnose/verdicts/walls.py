@@ -8,11 +8,10 @@ from torch import Tensor
 
 from eitherway.graph import Op
 from eitherway.signal.diagnose.evidence import Evidence
-from eitherway.signal.diagnose.verdicts.parts import Found, found, many
+from eitherway.signal.diagnose.verdicts.parts import SHARES, Found, found, many, softmax_axis
 
 _STEPS = ("round", "sign", "sgn", "floor", "ceil", "trunc", "heaviside", "fix", "frac")
 _RELUS = ("relu", "relu6", "clamp", "clamp_min", "threshold", "hardtanh", "hardsigmoid", "hardshrink", "softshrink")
-SHARES = ("softmax", "log_softmax", "softmin")
 _PRODUCTS = ("matmul", "bmm", "mul", "linear", "addmm")
 
 
@@ -66,7 +65,7 @@ def _told(e: Evidence, op: Op) -> tuple[str, str, str] | None:
     if name in _STEPS:
         mend = f"pass the gradient straight through: `x + (torch.{name}(x) - x).detach()`"
         return "no gradient", f"{op.name} in {op.where or op.module} is flat between its jumps", mend
-    if name in _RELUS and op.outputs[0] in e.trunk_set and given:
+    if name in _RELUS and given:
         low, high = float(given[0].min()), float(given[0].max())
         cause = f"{where} is flat at all {given[0].numel():,} numbers that it reads, from {low:.3g} to "
         mend = "take it out, where the answer may be any number; else smaller biases, or LeakyReLU or softplus"
@@ -76,6 +75,8 @@ def _told(e: Evidence, op: Op) -> tuple[str, str, str] | None:
         if axis is not None and given[0].shape[axis] == 1:
             cause = f"{where} goes over axis {axis} of {tuple(given[0].shape)}, which has one place: it is 1"
             return "no gradient", f"{cause} whatever it is given", "give softmax the axis that is to sum to one"
+    if name == "mul" and _by_zero(e, op):
+        return "no gradient", f"{where} multiplies by 0", "leave the product out, or multiply by what is not zero"
     silent = any(e.run.tensors[a.query].numel() and not bool(e.run.tensors[a.query].any()) for a in e.attentions)
     if name in _PRODUCTS and len(given) > 1 and not silent and not any(bool(x.any()) for x in given[:2]):
         cause = f"both sides of {where} are zero, and the gradient of each is a multiple of the other"
@@ -83,7 +84,10 @@ def _told(e: Evidence, op: Op) -> tuple[str, str, str] | None:
     return None
 
 
-def softmax_axis(op: Op) -> int | None:
-    """The axis that sums to one."""
-    axis = op.args[1] if len(op.args) > 1 else op.kwargs.get("dim")
-    return axis if isinstance(axis, int) else None
+def _by_zero(e: Evidence, op: Op) -> bool:
+    """Whether one side of a product is a zero that nobody learns and no input has a part in."""
+    if any(isinstance(a, (int, float)) and a == 0 for a in op.args):
+        return True
+    values = e.graph.values
+    fixed = [i for i in op.inputs if values[i].kind != "parameter" and not values[i].depends and i in e.run.tensors]
+    return any(not e.run.tensors[i].requires_grad and not bool(e.run.tensors[i].any()) for i in fixed)
