@@ -9,16 +9,41 @@ from eitherway.signal.diagnose.verdicts.parts import Found, found, many
 
 
 def linear_runs(e: Evidence) -> Iterator[Found]:
-    """Layers that are one linear map, unless they are narrower inside than at both ends: that is meant."""
+    """Layers that are one linear map, unless they are narrower inside than at both ends: that is meant.
+
+    Batch norm is affine but for statistics that all samples share: it is nothing between layers.
+    """
+    follows = dict(_by_norms(e))
     for chain in e.structure.chains:
-        run: list[int] = []
-        for k, i in enumerate(chain.producers):
-            if run and chain.paths[k - 1].kind == "same":
-                run.append(i)
-                continue
-            yield from _told(e, run)
-            run = [i]
+        for k, i in enumerate(chain.producers[1:]):
+            if chain.paths[k].kind == "same":
+                follows[i] = chain.producers[k]
+    leads = {before: i for i, before in follows.items()}
+    for first in sorted(leads.keys() - follows.keys()):
+        run = [first]
+        while run[-1] in leads:
+            run.append(leads[run[-1]])
         yield from _told(e, run)
+
+
+def _by_norms(e: Evidence) -> Iterator[tuple[int, int]]:
+    """Producers that read another one through a batch norm alone, and that one: nobody else reads what is between."""
+    users = e.graph.users
+    norms = {n.output: n for n in e.structure.norms if n.kind in ("batch", "running")}
+    made = {p.output: p.index for p in e.structure.producers if p.kind in ("linear", "conv", "conv_transpose")}
+    for p in e.structure.producers:
+        path = e.structure.paths.get(p.index)
+        if p.output not in made or path is None or path.kind != "same" or path.sources[0] not in norms:
+            continue
+        norm = norms[path.sources[0]]
+        to = e.structure.path(norm.source)
+        before = made.get(to.sources[0]) if to.kind == "same" and len(to.sources) == 1 else None
+        if before is None or e.structure.producers[before].name == p.name:
+            continue
+        between = [to.sources[0], norm.source, norm.output, path.value]
+        between += [i for o in (*to.ops, *path.ops) for i in e.graph.ops[o].outputs]
+        if all(len(users[i]) == 1 for i in between):
+            yield p.index, before
 
 
 def _told(e: Evidence, run: list[int]) -> Iterator[Found]:
