@@ -25,6 +25,7 @@ _FAMILIES = (
     finite.bad_numbers,
     scale.inputs,
     units.identical,
+    units.copied,
     norms.normalisations,
     units.dead,
     streams.residual_sums,

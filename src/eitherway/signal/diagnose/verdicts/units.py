@@ -12,11 +12,9 @@ from eitherway.signal.diagnose.evidence import Evidence
 from eitherway.signal.diagnose.layers import Row, producer_of, weight_rows
 from eitherway.signal.diagnose.measure import by_sample
 from eitherway.signal.diagnose.slopes import Slopes, unit_theory
-from eitherway.signal.diagnose.verdicts.parts import Found, found, many
+from eitherway.signal.diagnose.verdicts.parts import HALF, Found, found, many
 
 _MOST = 2**22
-HALF = 0.5
-"""Of the units that chance leaves alive, as many are asleep: the layer works at less than half its width."""
 TENTH = 0.05
 """Share of numbers that must be awake. Half are for centred ones, and a start counts on it: at a twentieth a layer
 passes a tenth of the squared gradient that its weights were made for."""
@@ -169,6 +167,48 @@ def identical(e: Evidence) -> Iterator[Found]:
         at=first.signal.op,
         upto=first.signal.op,
     )
+
+
+def copied(e: Evidence) -> Iterator[Found]:
+    """Parallel layers with the same weights and the same gradients: experts, heads or towers that were copied."""
+    alike: dict[tuple[object, ...], list[Row]] = {}
+    seen: set[str] = set()
+    for row in e.rows:
+        weight, gradient = e.run.parameters.get(row.producer.name), e.by_name.get(row.producer.name)
+        if weight is None or gradient is None or row.producer.name in seen or row.producer.part:
+            continue
+        seen.add(row.producer.name)
+        if weight.ndim > 1 and weight.numel() > 1 and row.signal.weight_rms != 0 and bool(gradient.any()):
+            key = (tuple(weight.shape), float(weight.detach().double().sum()), float(weight.detach().reshape(-1)[0]))
+            alike.setdefault(key, []).append(row)
+    told: list[list[Row]] = [same for rows in alike.values() if len(same := _twins(e, rows)) > 1]
+    if not told:
+        return
+    rows = sorted((row for same in told for row in same), key=lambda r: r.signal.op)
+    layers = [row.signal.name for row in rows]
+    yield found(
+        "identical units",
+        "alarm",
+        layers,
+        f"{many(layers)} hold copies: {' = '.join(row.signal.name for row in told[0][:3])}",
+        "their weights are equal, and so are their gradients: training never tells them apart",
+        "draw each by itself: `initialize_(model, example, overwrite=True)`, or make modules anew and copy none",
+        at=rows[0].signal.op,
+        upto=rows[-1].signal.op,
+    )
+
+
+def _twins(e: Evidence, rows: list[Row]) -> list[Row]:
+    """Those whose weight and gradient are the first one's: gradients to rounding."""
+    name = rows[0].producer.name
+    weight, gradient = e.run.parameters[name].detach(), e.by_name[name]
+    room = 1e-4 * float(gradient.abs().max())
+    return [
+        row
+        for row in rows
+        if torch.equal(e.run.parameters[row.producer.name].detach(), weight)
+        and bool(((e.by_name[row.producer.name] - gradient).abs() <= room).all())
+    ]
 
 
 def _copies(rows: Tensor) -> int:
