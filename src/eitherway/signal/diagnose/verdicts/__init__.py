@@ -37,6 +37,7 @@ _FAMILIES = (
     units.saturated,
     samples.unequal,
     gradient.changing,
+    samples.one_row,
     samples.parallel,
     attend.attention,
     attend.wrong_axis,

@@ -106,6 +106,42 @@ def parallel(e: Evidence) -> Iterator[Found]:
     )
 
 
+def one_row(e: Evidence) -> Iterator[Found]:
+    """Tables that are asked the same by every sample, though what they are asked with was made of samples that differ.
+
+    One column may be constant in a batch; none of an input's tables tells samples apart only where a cast or a bound
+    has made all its numbers one.
+    """
+    asked: dict[frozenset[int], list[tuple[Row, bool]]] = {}
+    given = [i for i in e.graph.inputs if i in e.run.tensors]
+    for row in e.rows:
+        ids = e.run.tensors.get(row.producer.source)
+        if row.producer.kind != "embedding" or ids is None or not e.graph.values[row.producer.source].depends:
+            continue
+        ops = [e.graph.ops[o] for o in e.graph.behind([row.producer.source])]
+        read = frozenset(i for op in ops for i in op.inputs if i in given)
+        numbers = by_sample(ids.detach(), e.run.batch)
+        if read and numbers is not None:
+            asked.setdefault(read, []).append((row, bool((numbers == numbers[:1]).all())))
+    for read, rows in asked.items():
+        sources = [by_sample(e.run.tensors[i].detach(), e.run.batch) for i in read]
+        differ = any(x is not None and bool((x != x[:1]).any()) for x in sources)
+        if e.run.batch < 4 or not differ or not all(same for _, same in rows):
+            continue
+        layers = [row.signal.name for row, _ in rows]
+        yield found(
+            "parallel samples",
+            "alarm",
+            layers,
+            f"all {e.run.batch} samples ask {many(layers, 'table')} for the same rows",
+            f"the samples of {listed([e.graph.values[i].name for i in sorted(read)])} differ, and the whole numbers "
+            "made of them do not",
+            "give the codes as they are: no scaling before the cast, no bound below their number",
+            at=rows[0][0].signal.op,
+            upto=10**9,
+        )
+
+
 def _repeated(e: Evidence) -> Iterator[Found]:
     """One sample in every place of the batch; the same number everywhere is a stand-in, and no data."""
     given = [e.run.tensors[i].detach() for i in e.graph.inputs if i in e.run.tensors]
