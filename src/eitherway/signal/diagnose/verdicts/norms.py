@@ -123,6 +123,10 @@ def _constant(n: Norm, op: Op, u) -> float | None:
     """Share of the statistics whose variance is below eps by a thousand: less than a thousandth comes through."""
     if n.kind == "batch" and u.ndim > 1:
         parts = u.movedim(1, 0).reshape(u.shape[1], -1)
+    elif n.kind == "instance" and u.ndim > 2:
+        parts = u.flatten(0, 1).flatten(1)
+    elif n.kind == "group" and op.name == "group_norm" and isinstance(op.args[1], int):
+        parts = u.reshape(u.shape[0] * op.args[1], -1)
     elif n.kind == "layer":
         over = op.args[1] if op.name == "layer_norm" else [u.shape[-1]]
         parts = u.reshape(-1, math.prod(over)) if isinstance(over, (list, tuple)) else None
