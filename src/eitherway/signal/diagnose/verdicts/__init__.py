@@ -6,6 +6,7 @@ Each family reads the evidence and yields what it finds; none measures anything 
 from eitherway.signal.diagnose.evidence import Evidence
 from eitherway.signal.diagnose.verdicts import (
     attend,
+    branches,
     finite,
     gradient,
     lines,
@@ -37,6 +38,7 @@ _FAMILIES = (
     units.saturated,
     samples.unequal,
     gradient.changing,
+    branches.forgotten,
     samples.one_row,
     samples.parallel,
     attend.attention,
