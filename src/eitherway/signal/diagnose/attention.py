@@ -8,11 +8,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from eitherway.graph import Graph, Op
 from eitherway.signal.diagnose.layers import place
 from eitherway.signal.diagnose.measure import rms
-from eitherway.signal.diagnose.run import Run
+from eitherway.signal.diagnose.run import LOSS, Run
 from eitherway.signal.structure import Attention, Structure
 
+_MOVES = (
+    *("unsqueeze", "squeeze", "view", "reshape", "transpose", "permute", "expand", "movedim", "unflatten", "flatten"),
+    *("dropout", "clone", "select", "index", "slice", "chunk", "split", "contiguous", "to", "div"),
+)
+"""What may be done to weights before they weigh."""
 _MOST = 2**21
 """Scores that are looked at; of more, the first samples and heads."""
 
@@ -58,6 +64,35 @@ def _row(attention: Attention, structure: Structure, run: Run) -> AttentionSigna
     scores = _fused_scores(op, run, q.detach(), k.detach()) if attention.probabilities is None else _scores(op, run)
     if scores is None or scores.shape[-1] < 2:
         return None
+    measured = _spread(scores)
+    if measured is None:
+        return None
+    entropy, deviation, keys, whole = measured
+    size = q.shape[-1]
+    expected = rms(q) * rms(k) * math.sqrt(size)
+    # a product of unrelated q and k is as large as expected to a few per cent; 1/sqrt(d) makes it sqrt(d) smaller
+    unscaled = size >= 4 and expected > 0 and whole > expected / size**0.25
+    return AttentionSignal(
+        op.module or place(graph, op.index),
+        op.where,
+        entropy,
+        deviation,
+        keys,
+        math.sqrt(2 * math.log(keys)),
+        unscaled,
+        size,
+        op.index,
+        attention.query,
+        attention.key,
+    )
+
+
+def _spread(scores: Tensor) -> tuple[float, float, float, float] | None:
+    """Entropy of the weights / log keys, deviation of the scores over the keys, keys, and rms of the scores.
+
+    Args:
+        scores: (..., keys), what is masked far below zero.
+    """
     scores = scores.reshape(-1, scores.shape[-1])[: max(1, _MOST // scores.shape[-1])].double()
     if torch.isnan(scores).any() or (scores == math.inf).any():
         return None
@@ -72,24 +107,41 @@ def _row(attention: Attention, structure: Structure, run: Run) -> AttentionSigna
     deviation = float((torch.where(allowed, scores - centre, 0.0).square().sum(-1) / count).mean().sqrt())
     weights = torch.softmax(torch.where(allowed, scores, -math.inf), -1)
     entropy = -(weights * weights.clamp(min=1e-300).log()).sum(-1)
-    size = q.shape[-1]
-    expected = rms(q) * rms(k) * math.sqrt(size)
     whole = float((held.square().sum() / count.sum()).sqrt())
-    # a product of unrelated q and k is as large as expected to a few per cent; 1/sqrt(d) makes it sqrt(d) smaller
-    unscaled = size >= 4 and expected > 0 and whole > expected / size**0.25
-    return AttentionSignal(
-        op.module or place(graph, op.index),
-        op.where,
-        float((entropy / count.log()).mean()),
-        deviation,
-        float(count.mean()),
-        math.sqrt(2 * math.log(float(count.mean()))),
-        unscaled,
-        size,
-        op.index,
-        attention.query,
-        attention.key,
-    )
+    return float((entropy / count.log()).mean()), deviation, float(count.mean()), whole
+
+
+def weighings(structure: Structure, run: Run) -> tuple[AttentionSignal, ...]:
+    """Softmaxes over several places whose answers weigh values, whatever makes their scores: no products of q and k."""
+    graph = structure.graph
+    known = {a.op for a in structure.attentions}
+    found: list[AttentionSignal] = []
+    for op in graph.ops:
+        if op.name.lstrip("_") != "softmax" or op.index in known or not op.inputs or op.module.startswith(LOSS):
+            continue
+        scores = _scores(op, run)
+        if scores is None or scores.shape[-1] < 2 or not graph.values[op.inputs[0]].depends or not _weighs(graph, op):
+            continue
+        held = _spread(scores)
+        if held is not None:
+            entropy, deviation, keys, _ = held
+            name, condensed = op.module or place(graph, op.index), math.sqrt(2 * math.log(keys))
+            found.append(AttentionSignal(name, op.where, entropy, deviation, keys, condensed, False, 0, op.index))
+    return tuple(found)
+
+
+def _weighs(graph: Graph, op: Op) -> bool:
+    """Whether what a softmax puts out is multiplied with something that the input has a part in."""
+    reached = {op.outputs[0]}
+    for o in graph.ops[op.index + 1 :]:
+        if not reached & set(o.inputs):
+            continue
+        name = o.name.removesuffix("_")
+        if name in ("mul", "matmul", "bmm", "einsum", "linear"):
+            return any(graph.values[i].depends for i in o.inputs if i not in reached)
+        if name in _MOVES:
+            reached.update(o.outputs)
+    return False
 
 
 def _scores(op, run: Run) -> Tensor | None:

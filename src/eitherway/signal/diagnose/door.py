@@ -12,7 +12,7 @@ from torch import nn
 from eitherway.base.errors import ModelError
 from eitherway.graph.capture import name_of
 from eitherway.signal.diagnose.accept import accept_example, accept_loss, accept_model
-from eitherway.signal.diagnose.attention import attentions
+from eitherway.signal.diagnose.attention import attentions, weighings
 from eitherway.signal.diagnose.evidence import Evidence
 from eitherway.signal.diagnose.layers import activations, rows, wanted
 from eitherway.signal.diagnose.report import Diagnosis
@@ -84,6 +84,7 @@ def diagnose(
             by_name,
             way,
             lr,
+            weighings=weighings(structure, held),
         )
         verdicts = judge(evidence)
         jacobian = spectrum(held, way, seed)

@@ -64,6 +64,8 @@ class Evidence:
     lr: float | None
     runs: tuple[tuple[tuple[str, ...], int], ...] = ()
     """Layers with nothing non-linear between them, and how deep each such run is."""
+    weighings: tuple[AttentionSignal, ...] = ()
+    """Softmaxes that weigh values by scores of another make than products."""
     notes: list[str] = field(default_factory=list)
 
     @property

@@ -6,8 +6,7 @@ from collections.abc import Iterator
 
 from eitherway.signal.diagnose.attention import AttentionSignal
 from eitherway.signal.diagnose.evidence import Evidence
-from eitherway.signal.diagnose.verdicts.parts import THOUSAND, Found, found, many
-from eitherway.signal.diagnose.verdicts.walls import SHARES, softmax_axis
+from eitherway.signal.diagnose.verdicts.parts import HALF, SHARES, THOUSAND, Found, found, many, softmax_axis
 
 
 def attention(e: Evidence) -> Iterator[Found]:
@@ -25,6 +24,7 @@ def attention(e: Evidence) -> Iterator[Found]:
             at=a.op,
             upto=hot[-1].op,
         )
+    yield from _loud(e)
     cold = [a for a in e.attentions if a.logit_std < 1 / THOUSAND]
     if cold:
         a = next((a for a in cold if _silent(e, a)), cold[0])
@@ -34,7 +34,7 @@ def attention(e: Evidence) -> Iterator[Found]:
         yield found(
             "attention uniform",
             "alarm" if 2 * len(cold) > len(e.attentions) or _silent(e, a) else "note",
-            [*(x.name for x in cold), *(name for x in cold if _silent(e, x) for name in _scoring(e, x))],
+            [*(x.name for x in cold), *(name for x in cold for name in _behind(e, x))],
             f"{many([x.name for x in cold], 'attention')} {'sees' if len(cold) == 1 else 'see'} all places alike "
             f"(entropy {a.entropy:.4f} of log {a.keys:.3g})",
             f"the scores deviate by {a.logit_std:.2g} over the keys, so {cause}",
@@ -42,6 +42,50 @@ def attention(e: Evidence) -> Iterator[Found]:
             at=a.op,
             upto=cold[-1].op,
         )
+
+
+def _behind(e: Evidence, a: AttentionSignal) -> list[str]:
+    """Layers to look at: of an attention that is no module, or whose queries and keys are zero."""
+    if _silent(e, a):
+        return _scoring(e, a)
+    return [] if e.graph.ops[a.op].module else [*_makers(e, a.query), *_makers(e, a.key)]
+
+
+def _loud(e: Evidence) -> Iterator[Found]:
+    """Scores that are no products of queries and keys: additive, a layer's own, a distance."""
+    for a in e.weighings:
+        if not (a.logit_std > 2.0 * a.condensed and a.entropy < HALF):
+            continue
+        makers = _makers(e, e.graph.ops[a.op].inputs[0])
+        by = f" of {many(makers)}" if makers else ""
+        yield found(
+            "attention saturated",
+            "alarm",
+            [a.name, *makers],
+            f"{a.name} weighs few places (entropy {a.entropy:.2f} of log {a.keys:.3g})",
+            f"the scores{by} deviate by {a.logit_std:.3g} over the places, and from sqrt(2 ln places) = "
+            f"{a.condensed:.3g} on softmax falls on a few of them",
+            f"divide {many(makers) if makers else 'the scores'} by {a.logit_std:.3g}: scores of deviation 1",
+            at=a.op,
+            upto=a.op,
+        )
+
+
+def _makers(e: Evidence, value: int) -> list[str]:
+    """The layers that make a value, with nothing but element-wise functions and norms after them."""
+    found: list[str] = []
+    todo, seen = [value], set[int]()
+    norms = {n.output: n.source for n in e.structure.norms}
+    while todo:
+        for i in e.structure.path(todo.pop()).sources:
+            source = e.structure.sources.get(i)
+            if i in seen or source is None:
+                continue
+            seen.add(i)
+            if source.producer is not None:
+                found.append(e.names[source.producer])
+            todo += [norms[i]] if i in norms else source.parts
+    return list(dict.fromkeys(found))
 
 
 def wrong_axis(e: Evidence) -> Iterator[Found]:
