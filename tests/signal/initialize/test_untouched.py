@@ -50,6 +50,30 @@ def test_modes_buffers_gradients_and_generators_stay(name):
     assert [key for key in before if not same(before[key], after[key])] == []
 
 
+class Bound(nn.Module):
+    """Buffers that every run binds to new tensors: a count, and a table that grows with what it is given."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer, self.length = nn.Linear(16, 4), 2
+        self.register_buffer("calls", torch.zeros(()))
+        self.register_buffer("table", torch.ones(2))
+
+    def forward(self, x):
+        self.calls = self.calls + 1
+        if len(x) > self.length:
+            self.length, self.table = len(x), torch.ones(len(x))
+        return self.layer(x) * self.table[: len(x), None]
+
+
+def test_buffers_that_a_run_binds_anew_are_put_back_and_grown_tables_stay():
+    model = Bound()
+    calls = model.calls
+    initialize_(model, numbers(8, 16))
+    assert model.calls is calls and float(calls) == 0
+    assert model(numbers(8, 16)).shape == (8, 4)  # the table is as long as the model believes
+
+
 def test_a_refusal_half_way_leaves_everything_too():
     model = Resnet()
     model.head.forward = lambda x: 1 / 0  # type: ignore[method-assign]

@@ -51,12 +51,21 @@ def undisturbed() -> Iterator[None]:
 
 @contextmanager
 def contents_as_they_were(model: nn.Module) -> Iterator[None]:
-    """Afterwards parameters and buffers hold what they held, also where the run wrote through `detach()` or `.data`."""
+    """Afterwards parameters and buffers hold what they held, also where the run wrote through `detach()` or `.data`.
+
+    Buffers that the run bound to a new tensor (`self.calls = self.calls + 1`) are the old ones again. One that became
+    larger stays: a table grows together with plain attributes, which nobody can put back.
+    """
     held = [t for t in (*model.parameters(), *model.buffers()) if not t.is_inference()]
     before = [(t, t.detach().clone()) for t in held]
+    bound = [(part, name, t) for part in model.modules() for name, t in part._buffers.items() if t is not None]
     try:
         yield
     finally:
+        for part, name, tensor in bound:
+            now = part._buffers.get(name)
+            if now is not None and now is not tensor and (now.shape, now.dtype) == (tensor.shape, tensor.dtype):
+                part._buffers[name] = tensor
         for tensor, content in before:  # a version does not tell: not every kernel counts its writes
             if tensor.shape == content.shape and not torch.equal(tensor, content):
                 tensor.data.copy_(content)
