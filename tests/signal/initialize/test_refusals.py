@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from eitherway.base.errors import ModelError
+from eitherway.base.keys import Key
 from eitherway.signal.initialize import initialize_
 from tests.signal.initialize.models import mlp, numbers, tokens
 
@@ -171,6 +172,9 @@ def test_an_activation_that_has_no_moments_is_refused_with_its_line(function, me
         ({"only": "weigth"}, "only='weigth' means no parameter of this model"),
         ({"only": ()}, "holds no patterns; expected names of parameters or modules"),
         ({"only": 3}, "holds no patterns; expected names of parameters"),
+        ({"seed": Key(0)}, "is no whole number; a start is drawn from an int, such as seed=0"),
+        ({"seed": None}, "seed=None is no whole number"),
+        ({"seed": 1.5}, "seed=1.5 is no whole number"),
     ],
 )
 def test_unknown_options_are_refused_with_the_nearest(options, message):

@@ -13,7 +13,7 @@ from torch.utils import _pytree as pytree
 from eitherway.signal.initialize.accept import arguments, must_be_model, startable
 from eitherway.signal.initialize.certify import CHANCE, CLOSE, Certificate, certify
 from eitherway.signal.initialize.chains import Chained, chained, outside, windows
-from eitherway.signal.initialize.patterns import chosen, must_be_residual, names_of, schemes
+from eitherway.signal.initialize.patterns import chosen, must_be_residual, must_be_seed, names_of, schemes
 from eitherway.signal.initialize.plan import Plan, make_plan
 from eitherway.signal.initialize.report import InitializeReport
 from eitherway.signal.initialize.stage import Stage
@@ -75,6 +75,7 @@ def initialize_(
     ('the output', True)
     """
     must_be_residual(residual)
+    must_be_seed(seed)
     must_be_model(model)
     asked = schemes(model, scheme)
     meant = chosen(model, only)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
+from numbers import Integral
 from typing import Any
 
 from torch import nn
@@ -96,6 +97,16 @@ def must_be_residual(residual: Any) -> None:
     """
     if residual not in RESIDUALS:
         raise ModelError(f"residual={residual!r:.60} is no rule for residual branches. {nearest(residual, RESIDUALS)}")
+
+
+def must_be_seed(seed: Any) -> None:
+    """Refuses what is no whole number: 1.5 would draw as 1 does.
+
+    Raises:
+        ModelError: for fractions, booleans, keys and None.
+    """
+    if isinstance(seed, bool) or not isinstance(seed, Integral):
+        raise ModelError(f"seed={seed!r:.60} is no whole number; a start is drawn from an int, such as seed=0")
 
 
 def _must_be_known(scheme: Any) -> None:
