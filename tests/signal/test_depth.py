@@ -83,10 +83,22 @@ def test_a_case_reads_and_draws():
     assert found.plot().get_ylabel() == "rms of the signal"
 
 
-@pytest.mark.parametrize("width, depth, samples", [(0, 3, 4), (3, 0, 4), (3, 3, 1)])
+@pytest.mark.parametrize("width, depth, samples", [(0, 3, 4), (3, 0, 4), (3, 3, 1), (2.5, 3, 4), (3, "3", 4)])
 def test_sizes_are_checked(width, depth, samples):
-    with pytest.raises(ModelError, match="expected positive sizes and"):
+    with pytest.raises(ModelError, match="expected positive whole sizes and"):
         carry(width=width, depth=depth, samples=samples)
+
+
+@pytest.mark.parametrize("seed", [None, 1.5, "0", True, 2**64])
+def test_a_seed_is_a_whole_number_that_torch_takes(seed):
+    with pytest.raises(ModelError, match="expected a whole number of at most 63 bits"):
+        carry(width=4, depth=3, samples=4, seed=seed)
+
+
+@pytest.mark.parametrize("size", [-1.0, math.nan, math.inf])
+def test_a_standard_deviation_is_no_less_than_0(size):
+    with pytest.raises(ModelError, match="were asked for; expected a finite number from 0 on"):
+        carry(torch.relu, size, width=4, depth=3, samples=4)
 
 
 def test_an_activation_with_a_setting_a_channel_is_refused():

@@ -6,6 +6,7 @@ import html
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -135,17 +136,20 @@ def carry(
         seed: of everything drawn.
 
     Raises:
-        ModelError: if a size or the scheme makes no sense, the scheme has no start for `phi`, or `phi` is not one
-            function for all units.
+        ModelError: if a size, the seed or the scheme makes no sense, the scheme has no start for `phi`, or `phi` is not
+            one function for all units.
 
     >>> carry().verdict
     'overflows at layer 28'
     """
-    if min(width, depth) < 1 or samples < 2:
+    sizes = (width, depth, samples)
+    if not all(map(_whole, sizes)) or min(width, depth) < 1 or samples < 2:
         raise ModelError(
-            f"carry got width={width}, depth={depth}, samples={samples}; expected positive sizes and "
+            f"carry got width={width!r}, depth={depth!r}, samples={samples!r}; expected positive whole sizes and "
             "at least two samples"
         )
+    if not _whole(seed) or not -(2**63) <= seed < 2**63:  # what torch's generators take
+        raise ModelError(f"carry got seed={seed!r}; expected a whole number of at most 63 bits")
     known = None if phi is None else Activation(phi)
     if known is not None and known.columns > 1:
         raise ModelError(
@@ -225,6 +229,10 @@ def demonstration(width: int = 512, depth: int = 100, seed: int = 0, *, samples:
     return Demonstration(
         tuple(carry(phi, how, width=width, depth=depth, samples=samples, seed=seed) for phi, how in cases)
     )
+
+
+def _whole(number: object) -> bool:
+    return isinstance(number, Integral) and not isinstance(number, bool)
 
 
 def _pass(layer: Layer, h: Tensor) -> Tensor:

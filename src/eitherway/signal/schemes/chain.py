@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -74,6 +75,8 @@ def chain(
     """
     if isinstance(scheme, bool) or not (isinstance(scheme, (int, float)) or scheme in SCHEMES):
         raise ModelError(f"no scheme is called {scheme!r}. {nearest(str(scheme), SCHEMES)} Or give a number")
+    if not isinstance(scheme, str) and not 0 <= scheme < math.inf:
+        raise ModelError(f"weights of standard deviation {scheme} were asked for; expected a finite number from 0 on")
     if len(widths) < 2 or min(widths) < 1:
         raise ModelError(
             f"a chain of widths {list(widths)} was asked for; expected the input's and one a layer, all > 0"
