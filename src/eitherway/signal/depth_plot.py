@@ -77,12 +77,12 @@ def plot_cases(cases: Sequence[Carry], axes: Axes | None = None) -> Axes:
         if high / low > 1e30:
             axes.set_yticks([10.0**power for power in range(-300, 300, 10) if low <= 10.0**power <= high])
             axes.minorticks_off()
-        _write(axes, labels, depth, low, high)
+        _write(axes, labels, low, high)
         axes.set_title(f"A vector of {cases[0].width} numbers through {depth} matrices")
     return axes
 
 
-def _write(axes: Axes, labels: list[tuple[float, str, str]], depth: int, low: float, high: float) -> None:
+def _write(axes: Axes, labels: list[tuple[float, str, str]], low: float, high: float) -> None:
     """Labels at the right edge, pushed apart where they would overlap."""
     if not labels:
         return

@@ -9,12 +9,8 @@ import math
 from collections.abc import Sequence
 from typing import Literal, get_args
 
-import torch
-from torch import Generator, Tensor
-
 from eitherway.base.errors import ModelError, nearest
 from eitherway.signal.gain import Moments
-from eitherway.signal.schemes.draw import gaussian, uniform
 
 Rule = Literal["lecun", "xavier", "kaiming"]
 Kind = Literal["linear", "conv", "conv_transpose", "bilinear", "embedding", "recurrent"]
@@ -63,16 +59,6 @@ def torch_bound(kind: Kind, shape: Sequence[int], *, hidden: int | None = None) 
             raise ModelError(f"a recurrent weight of shape {tuple(shape)} needs hidden=, the size of the layer's state")
         return hidden**-0.5
     return (shape[1] if kind == "bilinear" else math.prod(shape[1:])) ** -0.5
-
-
-def torch_default(
-    kind: Kind, shape: Sequence[int], *, hidden: int | None = None, generator: Generator, dtype=torch.float32
-) -> Tensor:
-    """A weight as torch's own constructor would draw it; a bias is `uniform` with the same bound."""
-    bound = torch_bound(kind, shape, hidden=hidden)
-    if bound is None:
-        return gaussian(shape, generator=generator, dtype=dtype)
-    return uniform(shape, bound / math.sqrt(3), generator=generator, dtype=dtype)
 
 
 def noise(found: Moments, width: int, *, orthogonal: bool = False) -> float:

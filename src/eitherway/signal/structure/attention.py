@@ -137,7 +137,7 @@ def _of_one_producer(flow: Flow, op: Op) -> bool:
 def _blocks(flow: Flow, producer: Producer, marks: dict[int, set[str]]) -> tuple[Block, ...]:
     """The rows of a producer by what they reach; () where nothing parts them and no attention follows."""
     leaves, cut = _leaves(flow, producer.output)
-    roles = [(leaf, _role(flow, leaf, marks)) for leaf in leaves]
+    roles = [(leaf, _role(leaf, marks)) for leaf in leaves]
     whole = producer.blocks[0].rows
     if not cut:
         role = next((role for _, role in roles if role), "")
@@ -200,7 +200,7 @@ def _carried(flow: Flow, op: Op, value: int) -> bool:
     return op.inputs[0] == value and flow.moves(op) and plain(op) not in ("index", "view_as_complex")
 
 
-def _role(flow: Flow, leaf: int, marks: dict[int, set[str]]) -> str:
+def _role(leaf: int, marks: dict[int, set[str]]) -> str:
     """What a value is to the attentions that it reaches; "" for none, or for several things at once."""
     mine = marks.get(leaf, set())
     return next(iter(mine)) if len(mine) == 1 else ""
