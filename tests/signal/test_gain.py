@@ -251,6 +251,24 @@ def test_what_has_no_gain_is_refused_in_a_sentence(phi, message):
         ew.calculate_gain(phi)
 
 
+def test_a_slope_without_a_mean_square_has_an_infinite_chi():
+    found = moments(lambda u: u.abs().sqrt())
+    assert found.second == pytest.approx(math.sqrt(2 / math.pi))
+    assert (found.chi, found.edge, found.kinks) == (math.inf, None, (0,))
+    gentle = moments(lambda u: u.abs() ** 0.9)  # 0.81 E |z|^-0.2
+    expected = 0.81 * 2**-0.1 * math.gamma(0.4) / math.sqrt(math.pi)
+    assert gentle.slope == pytest.approx(expected, rel=1e-6)
+
+
+def test_an_identity_that_soon_ends_promises_no_start():
+    assert "an exact start exists" not in str(moments(nn.Hardtanh()))
+    assert "an exact start exists" in str(moments(nn.ReLU6()))
+
+
+def test_what_passes_in_a_tail_alone_has_a_huge_gain():
+    assert moments(lambda u: torch.relu(u - 10)).gain > 1e12
+
+
 def test_a_bad_name_a_bad_parameter_and_a_bad_scale_are_refused():
     with pytest.raises(ModelError, match="no activation is called 'gelo'. Did you mean gelu"):
         ew.calculate_gain("gelo")
@@ -262,6 +280,22 @@ def test_a_bad_name_a_bad_parameter_and_a_bad_scale_are_refused():
         ew.calculate_gain("leaky_relu", "0.2")
     with pytest.raises(ModelError, match="both must be finite, and the scale above 0"):
         moments(torch.tanh, scale=0.0)
+    with pytest.raises(ModelError, match="both must be finite, and the scale above 0"):
+        moments(torch.tanh, scale="a")  # type: ignore[arg-type]
+    with pytest.raises(ModelError, match="a pre-activation of mean 'a' and scale 1.0 was asked for"):
+        moments(torch.tanh, mean="a")
+
+
+def test_a_scale_may_be_a_tensor_of_one_number():
+    assert moments(torch.tanh, scale=torch.tensor(2.0)) == moments(torch.tanh, scale=2.0)
+
+
+def test_what_is_random_is_refused_without_using_up_chance():
+    before = torch.get_rng_state()
+    for phi in (lambda u: u + torch.randn_like(u), "manual_seed"):
+        with pytest.raises(ModelError):
+            ew.calculate_gain(phi)
+        assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_the_text_says_what_the_numbers_mean():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _SAME = 1e-9  # two numbers of float64 that a formula makes equal, after some operations
+_WIDE = 2.0  # standard deviations that an identity must hold over to be of use: at half the scale, four
 _TORCH_LINEAR = ("linear", "identity", "conv1d", "conv2d", "conv3d", *(f"conv_transpose{d}d" for d in (1, 2, 3)))
 
 
@@ -88,7 +90,7 @@ class Moments:
 
         sigma_w^2 = 1 / E phi'^2, sigma_b^2 = q - sigma_w^2 E phi^2 (Schoenholz et al. 2017, eqs. 3 and 5).
         """
-        if self.slope <= 0:
+        if not 0 < self.slope < math.inf:
             return None
         bias = self.at_scale**2 - self.second / self.slope
         if bias < -_SAME * self.at_scale**2:
@@ -121,7 +123,8 @@ class Moments:
         ]
         if self.odd is not None:
             reach = "" if self.odd_reach == float("inf") else f" for |u| <= {self.odd_reach:.4g}"
-            rows.append(("mirror", f"phi(u) - phi(-u) = {self.odd:.4g} u{reach}: an exact start exists"))
+            exact = ": an exact start exists" if self.odd_reach >= _WIDE * self.at_scale else ""
+            rows.append(("mirror", f"phi(u) - phi(-u) = {self.odd:.4g} u{reach}{exact}"))
         if self.kinks:
             shown = ", ".join(f"{place:.4g}" for place in self.kinks[:6]) + (", ..." if len(self.kinks) > 6 else "")
             rows.append(("kinks", f"at u = {shown}" + ("; linear between them" if self.piecewise_linear else "")))
@@ -170,7 +173,7 @@ def moments(phi: Callable[[Tensor], Any], *, mean: float = 0.0, scale: float = 1
         mean=first,
         second=second,
         fourth=points.expect(y**4),
-        slope=points.expect(dy * dy),
+        slope=_mean_square_slope(points),
         mean_slope=points.expect(dy),
         stability=points.expect(y * y * (z * z - 1)) / (2 * second),  # Stein: right where phi jumps, too
         odd=odd,
@@ -236,6 +239,15 @@ def _named(name: str, param: float | None) -> Callable[[Tensor], Any]:
         "linear",
     )
     raise ModelError(f"no activation is called {name!r}. {nearest(name, known)} Any function or module is taken, too")
+
+
+def _mean_square_slope(points: Grid) -> float:
+    """E phi'^2, and inf where it does not exist, as for the square root: near its pole no halving makes less of it."""
+    squares = points.weights * points.slopes.reshape(len(points.z), -1).square().mean(1)
+    gaps = points.z.diff()
+    finest, fine = (float(squares[:-1][gaps < width].sum()) for width in (1e-12, 1e-7))
+    total = float(squares.sum())
+    return math.inf if finest > 1e-6 * total and finest > 0.1 * fine else total  # |u|^-p inside: p of 0.8 and more
 
 
 def _odd(phi: Activation) -> tuple[float | None, float]:

@@ -8,6 +8,7 @@ lie.
 from __future__ import annotations
 
 import copy
+import math
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from eitherway.base.errors import ModelError
+from eitherway.graph.chance import chance_kept
 
 REACH = 12.0
 """The normal density beyond 12 standard deviations is below 1e-31."""
@@ -72,12 +74,16 @@ def grid(phi: Callable[[Tensor], Any], *, mean: float = 0.0, scale: float = 1.0)
     >>> round(points.expect(points.values**2), 12)
     0.5
     """
-    if not (np.isfinite(scale) and scale > 0 and np.isfinite(mean)):
+    try:
+        at, size = float(mean), float(scale)
+    except (TypeError, ValueError):
+        at, size = math.nan, math.nan
+    if not (math.isfinite(at) and 0 < size < math.inf):
         raise ModelError(
-            f"a pre-activation of mean {mean} and scale {scale} was asked for; both must be finite, and the scale "
+            f"a pre-activation of mean {mean!r} and scale {scale!r} was asked for; both must be finite, and the scale "
             "above 0"
         )
-    return _adaptive(Activation(phi), float(mean), float(scale))
+    return _adaptive(Activation(phi), at, size)
 
 
 class Activation:
@@ -93,7 +99,7 @@ class Activation:
         self.name = name_of(phi)
         self.columns = 1
         self._call: Callable[[Tensor], Any] = phi
-        with _tracking():
+        with chance_kept(), _tracking():  # what is random is called, too, before it is refused
             if isinstance(phi, nn.Module):
                 module = copy.deepcopy(phi).eval().double()
                 slopes = {p.numel() for p in module.parameters() if p.numel() > 1}
@@ -269,11 +275,14 @@ def _adaptive(phi: Activation, mean: float, scale: float) -> Grid:
 
 def _jumps(phi: Activation, ends: Tensor, scale: float) -> list[float]:
     """Ends of panels at which phi or its slope jumps: kinks that lie there need no halving to be integrated rightly."""
-    step = 1e-9 * scale
-    (left, left_slope), (right, right_slope) = phi(ends - step), phi(ends + step)
-    jump = (right - left).abs() > 1e-6 * (1.0 + left.abs())
-    turn = (right_slope - left_slope).abs() > 1e-6 * (1.0 + left_slope.abs())
-    return ends[(jump | turn).reshape(len(ends), -1).any(1)].tolist()
+
+    def change(step: float) -> tuple[Tensor, Tensor]:
+        (left, left_slope), (right, right_slope) = phi(ends - step), phi(ends + step)
+        return (right - left).abs() / (1.0 + left.abs()), (right_slope - left_slope).abs() / (1.0 + left_slope.abs())
+
+    near, far = change(1e-9 * scale), change(1e-8 * scale)
+    sharp = [(a > 1e-6) & (b < 3 * a) for a, b in zip(near, far)]  # what is only steep changes tenfold over ten steps
+    return ends[(sharp[0] | sharp[1]).reshape(len(ends), -1).any(1)].tolist()
 
 
 def _gather(places: list[float], scale: float) -> tuple[float, ...]:
@@ -282,7 +291,7 @@ def _gather(places: list[float], scale: float) -> tuple[float, ...]:
     for place in sorted(places):
         if not found or place - found[-1] > 1e-6 * scale:
             found.append(place)
-    return tuple(round(place, 9) + 0.0 for place in found)
+    return tuple(round(place, 7) + 0.0 for place in found)
 
 
 def _refuse_poles(phi: Activation, narrow: Tensor, total: Tensor) -> None:
@@ -297,8 +306,9 @@ def _refuse_growth(phi: Activation, z: Tensor, w: Tensor, y: Tensor, dy: Tensor)
     far = z.abs() > REACH - 1
     for values in (y, dy):
         mass = w * values.reshape(len(z), -1).square().mean(1)
-        if not torch.isfinite(mass).all() or float(mass[far].sum()) > 1e-9 * max(float(mass.sum()), 1e-300):
+        if not torch.isfinite(mass).all() or float(mass[far].sum()) > max(1e-9 * float(mass.sum()), 1e-20):
             raise ModelError(
                 f"the activation {phi.name} grows without bound: its mean square over a Gaussian pre-activation does "
-                "not settle; use one that grows no faster than a power, or clamp its argument"
+                "not settle within 12 standard deviations; use one that grows no faster than a power, or clamp its "
+                "argument"
             )
