@@ -134,6 +134,8 @@ SCRIPTS = {
     "a step": ("optimizer.step()\n", "calls optimizer.step()"),
     "a trainer": ("trainer.fit(net)\n", "calls trainer.fit(net)"),
     "under a with": ("with torch.enable_grad():\n    net(torch.ones(2, 6)).sum().backward()\n", ":6 calls net(x"[:8]),
+    "a condition": ("while net(torch.ones(2, 6)).sum().backward():\n    pass\n", ":5 calls net("),
+    "a class": ("class Run:\n    net(torch.ones(2, 6)).sum().backward()\n", ":6 calls net("),
 }
 
 
@@ -153,6 +155,7 @@ def test_a_script_that_trains_under_its_guard_is_imported(folder, capsys, monkey
     monkeypatch.delitem(__import__("sys").modules, "guarded_here", raising=False)
     source = "import torch\nnet = torch.nn.Linear(6, 2)\nnet.train()\n"
     source += "def work():\n    net(torch.ones(2, 6)).sum().backward()\n"
+    source += "class Trainer:\n    def fit(self, loss):\n        loss.backward()\nstep = lambda loss: loss.backward()\n"
     (folder / "guarded_here.py").write_text(source + 'if __name__ == "__main__":\n    work()\n')
     assert main(["diagnose", "guarded_here.py:net", "--example", "4x6"]) == 0
 

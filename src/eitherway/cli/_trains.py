@@ -13,7 +13,7 @@ _STEPS = {"backward", "fit", "fit_generator", "train_on_batch"}
 """Methods that train whatever they are called on."""
 _OPTIMISERS = ("opt", "sgd", "adam", "scaler", "accelerator")
 """Beginnings of names whose `.step()` is a step of training; environments have one, too."""
-_BLOCKS = (ast.For, ast.While, ast.With, ast.If, ast.Try)
+_BLOCKS = (ast.For, ast.While, ast.With, ast.If, ast.Try, ast.ClassDef)
 
 
 def must_not_train(word: str) -> None:
@@ -86,22 +86,34 @@ def _trains(call: ast.Call) -> bool:
 
 
 def _calls(body: list[ast.stmt], loop: int) -> Iterator[tuple[ast.Call, int]]:
-    """Calls that run on import: not those inside functions and classes, nor under the main guard."""
+    """Calls that run on import: not those inside functions and methods, nor under the main guard."""
     for statement in body:
-        if isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)) or _guard(statement):
-            if isinstance(statement, ast.If):
-                yield from _calls(statement.orelse, loop)
+        if isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            continue
+        if _guard(statement):
+            yield from _calls(getattr(statement, "orelse", []), loop)
             continue
         if isinstance(statement, _BLOCKS):
             looping = loop or (statement.lineno if isinstance(statement, (ast.For, ast.While)) else 0)
+            for part in ast.iter_child_nodes(statement):
+                if isinstance(part, (ast.expr, ast.withitem)):  # what is looped over, asked or entered
+                    yield from ((call, looping) for call in _reached(part))
             for name in ("body", "orelse", "finalbody"):
                 yield from _calls(getattr(statement, name, []), looping)
             for handler in getattr(statement, "handlers", []):
                 yield from _calls(handler.body, looping)
             continue
-        for node in ast.walk(statement):
-            if isinstance(node, ast.Call):
-                yield node, loop
+        yield from ((call, loop) for call in _reached(statement))
+
+
+def _reached(node: ast.AST) -> Iterator[ast.Call]:
+    """Calls in a piece of code, outermost first; what a lambda holds does not run where it is written."""
+    if isinstance(node, ast.Lambda):
+        return
+    if isinstance(node, ast.Call):
+        yield node
+    for child in ast.iter_child_nodes(node):
+        yield from _reached(child)
 
 
 def _guard(statement: ast.stmt) -> bool:
