@@ -187,7 +187,7 @@ def moments(phi: Callable[[Tensor], Any], *, mean: float = 0.0, scale: float = 1
 def calculate_gain(phi: Callable[[Tensor], Any] | str, param: float | None = None) -> float:
     """The gain of any activation: 1 / sqrt(E phi(z)^2) for z ~ N(0, 1), exact to 1e-9.
 
-    Like `torch.nn.init.calculate_gain`, which knows eleven names; the values are the integrals themselves, so that tanh
+    Like `torch.nn.init.calculate_gain`, which knows twelve names; the values are the integrals themselves, so that tanh
     has 1.5925 (torch: 5/3), sigmoid 1.8462 (1) and SELU 1 (3/4).
 
     Args:
