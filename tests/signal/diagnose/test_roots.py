@@ -124,6 +124,23 @@ def test_an_input_that_its_sibling_makes_forgotten_is_named():
     assert kinds(Recalled(1.0), given) == []
 
 
+class Told(nn.Module):
+    """Reads a second input by cross attention, scaled by numbers of its own that begin small."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.key, self.head = nn.Linear(16, 16), nn.Linear(8, 16), nn.Linear(16, 3)
+        self.scale, self.attend = nn.Parameter(1e-5 * torch.ones(16)), nn.MultiheadAttention(16, 2, batch_first=True)
+
+    def forward(self, x: Tensor, memory: Tensor) -> Tensor:
+        x, memory = self.first(x), self.key(memory)
+        return self.head(x + self.scale * self.attend(x, memory, memory, need_weights=False)[0])
+
+
+def test_a_branch_whose_learned_scale_begins_small_is_not_forgotten():
+    assert kinds(Told(), (torch.randn(16, 5, 16), torch.randn(16, 6, 8))) == []
+
+
 class Branches(nn.Module):
     def __init__(self, copies: bool) -> None:
         super().__init__()
@@ -202,6 +219,39 @@ def test_a_table_asked_for_one_row_by_samples_that_differ_is_named():
     found = alarms(Tables(1), ids)
     assert found[0].kind == "parallel samples" and found[0].layers == ("table",)
     assert kinds(Tables(29), ids) == []
+
+
+class Counted(nn.Module):
+    """Places counted from what is there: the same for all samples, and made of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.places, self.kind, self.read = nn.Embedding(20, 32), nn.Embedding(2, 32), nn.Linear(8, 32)
+        self.head = nn.Linear(32, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        there = (x.abs().sum(-1) > 0).long()
+        return self.head(torch.relu(self.read(x) + self.places(there.cumsum(1)) + self.kind(there)).mean(1))
+
+
+def test_places_counted_from_a_mask_are_the_same_by_right():
+    assert kinds(Counted(), torch.randn(16, 12, 8)) == []
+
+
+class Coded(nn.Module):
+    """Soft codes: the nearest rows of a table, which is compared with and read from."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ahead, self.codes, self.head = nn.Linear(8, 32), nn.Parameter(torch.randn(10, 32)), nn.Linear(32, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        near = -torch.cdist(torch.tanh(self.ahead(x)), self.codes)
+        return self.head(near.softmax(-1) @ self.codes)
+
+
+def test_a_table_that_is_compared_with_is_no_linear_map():
+    assert "linear run" not in kinds(Coded(), torch.randn(16, 8))
 
 
 class Scaled(nn.Module):

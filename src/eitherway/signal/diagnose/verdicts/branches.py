@@ -15,14 +15,15 @@ def forgotten(e: Evidence) -> Iterator[Found]:
     """An input whose layers move the answer a thousandth as far as those of its sibling do, for the same share.
 
     What counts is the product of a layer's output and its gradient: how far the answer goes when the output changes by
-    a share of itself. The best layer speaks for its input. Exact zeros are walls, or ends that are meant to be zero.
+    a share of itself. The best layer speaks for its input. Exact zeros are walls or meant, and branches with a
+    learned scale (LayerScale, ReZero) are meant to begin small.
     """
-    only = _only(e)
+    only, scaled = _only(e), _scaled(e)
     best: dict[int, float] = {}
     rows: dict[int, list[Row]] = {}
     for row in e.rows:
         slope, value = e.by_value.get(row.producer.output), row.producer.output
-        if slope is None or value not in only:
+        if slope is None or value not in only or row.producer.op in scaled:
             continue
         moved = norm(slope) * row.samples.deviation * math.sqrt(slope.numel())
         if math.isfinite(moved) and moved > 0:
@@ -58,3 +59,12 @@ def _only(e: Evidence) -> dict[int, int]:
         for i in op.outputs:
             from_[i] = made
     return {value: next(iter(made)) for value, made in from_.items() if len(made) == 1}
+
+
+def _scaled(e: Evidence) -> set[int]:
+    """Operations that enter a stream by a branch with a scale of its own, and by nothing else."""
+    found: set[int] = set()
+    for r in e.structure.residuals:
+        if r.scale is not None:
+            found |= e.graph.behind([r.branch]) - e.graph.behind([r.stream])
+    return found

@@ -18,7 +18,10 @@ def linear_runs(e: Evidence) -> Iterator[Found]:
         for k, i in enumerate(chain.producers[1:]):
             if chain.paths[k].kind == "same":
                 follows[i] = chain.producers[k]
-    leads = {before: i for i, before in follows.items()}
+    weights = [p.weight for p in e.structure.producers]
+    others = {i for i, w in enumerate(weights) if len(e.graph.users[w]) > 1}  # a codebook is compared with, too
+    leads = {before: i for i, before in follows.items() if not {i, before} & others}
+    follows = {i: before for before, i in leads.items()}
     for first in sorted(leads.keys() - follows.keys()):
         run = [first]
         while run[-1] in leads:

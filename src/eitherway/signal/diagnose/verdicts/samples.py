@@ -8,6 +8,7 @@ from statistics import median
 
 import torch
 
+from eitherway.graph import Op
 from eitherway.signal.diagnose.evidence import TELLING, Evidence, Station
 from eitherway.signal.diagnose.layers import Row, weight_rows
 from eitherway.signal.diagnose.measure import by_sample, rms
@@ -107,10 +108,10 @@ def parallel(e: Evidence) -> Iterator[Found]:
 
 
 def one_row(e: Evidence) -> Iterator[Found]:
-    """Tables that are asked the same by every sample, though what they are asked with was made of samples that differ.
+    """Tables that the whole batch asks for one row, though what they are asked with was made of samples that differ.
 
     One column may be constant in a batch; none of an input's tables tells samples apart only where a cast or a bound
-    has made all its numbers one.
+    has made all its numbers one. Places counted from a mask are the same for all samples by right.
     """
     asked: dict[frozenset[int], list[tuple[Row, bool]]] = {}
     given = [i for i in e.graph.inputs if i in e.run.tensors]
@@ -119,10 +120,10 @@ def one_row(e: Evidence) -> Iterator[Found]:
         if row.producer.kind != "embedding" or ids is None or not e.graph.values[row.producer.source].depends:
             continue
         ops = [e.graph.ops[o] for o in e.graph.behind([row.producer.source])]
-        read = frozenset(i for op in ops for i in op.inputs if i in given)
+        read = frozenset(i for i in (row.producer.source, *(i for op in ops for i in op.inputs)) if i in given)
         numbers = by_sample(ids.detach(), e.run.batch)
         if read and numbers is not None:
-            asked.setdefault(read, []).append((row, bool((numbers == numbers[:1]).all())))
+            asked.setdefault(read, []).append((row, bool((numbers == numbers[0, 0]).all()) and not _masked(e, ops)))
     for read, rows in asked.items():
         sources = [by_sample(e.run.tensors[i].detach(), e.run.batch) for i in read]
         differ = any(x is not None and bool((x != x[:1]).any()) for x in sources)
@@ -133,13 +134,17 @@ def one_row(e: Evidence) -> Iterator[Found]:
             "parallel samples",
             "alarm",
             layers,
-            f"all {e.run.batch} samples ask {many(layers, 'table')} for the same rows",
+            f"all {e.run.batch} samples ask {many(layers, 'table')} for one row",
             f"the samples of {listed([e.graph.values[i].name for i in sorted(read)])} differ, and the whole numbers "
             "made of them do not",
             "give the codes as they are: no scaling before the cast, no bound below their number",
             at=rows[0][0].signal.op,
             upto=10**9,
         )
+
+
+def _masked(e: Evidence, ops: list[Op]) -> bool:
+    return any(e.graph.values[i].dtype == torch.bool for op in ops for i in op.outputs)
 
 
 def _repeated(e: Evidence) -> Iterator[Found]:
