@@ -8,6 +8,20 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from tests.signal.diagnose.parts_ill import (
+    Adapter,
+    Branches,
+    Cut,
+    Deep,
+    Heads,
+    LogOf,
+    Pooling,
+    big_step,
+    cnn_with_norms,
+    freeze,
+    ill,
+    signs,
+)
 from tests.signal.diagnose.well import (
     CE,
     Language,
@@ -22,154 +36,7 @@ from tests.signal.diagnose.well import (
     noise,
     small_cnn,
 )
-from torch import Tensor, nn
-
-
-class Cut(nn.Module):
-    """A gradient cut in the middle, one way or another."""
-
-    def __init__(self, how: str):
-        super().__init__()
-        self.how = how
-        self.front, self.back = (
-            nn.Sequential(nn.Linear(20, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU()),
-            nn.Linear(64, 10),
-        )
-
-    def forward(self, x):
-        if self.how == "no_grad":
-            with torch.no_grad():
-                h = self.front(x)
-        else:
-            h = self.front(x)
-        if self.how == "detach":
-            h = h.detach()
-        elif self.how == "data":
-            h = h.data
-        elif self.how == "round":
-            h = torch.round(h)
-        return self.back(h)
-
-
-class Branches(nn.Module):
-    def __init__(self, how: str):
-        super().__init__()
-        self.how = how
-        self.one, self.two, self.head = nn.Linear(20, 64), nn.Linear(20, 64), nn.Linear(64, 10)
-
-    def forward(self, x):
-        a = torch.relu(self.one(x))
-        if self.how == "dropped":
-            torch.relu(self.two(x))
-        elif self.how == "detached":
-            a = a + torch.relu(self.two(x)).detach()
-        return self.head(a)
-
-
-class LogOf(nn.Module):
-    def __init__(self, how: str):
-        super().__init__()
-        self.how, self.body, self.head = how, nn.Sequential(nn.Linear(20, 32), nn.ReLU()), nn.Linear(32, 1)
-
-    def forward(self, x):
-        h = self.body(x)
-        if self.how == "log":
-            h = torch.log(h)
-        elif self.how == "sqrt":
-            h = h + torch.sqrt((h - h).square())  # forward fine, backward 0 x inf
-        elif self.how == "exp":
-            h = torch.exp(100 * h)
-        elif self.how == "divide":
-            h = h / h.sum(1, keepdim=True).relu().mul(0)
-        return self.head(h)
-
-
-class Deep(nn.Module):
-    """Deep residual attention by hand without a scale on the scores."""
-
-    def __init__(self, d=64, temperature=1.0):
-        super().__init__()
-        self.q, self.k, self.v, self.head = nn.Linear(d, d), nn.Linear(d, d), nn.Linear(d, d), nn.Linear(d, 10)
-        self.norm, self.temperature = nn.LayerNorm(d), temperature
-        with torch.no_grad():
-            for part in (self.q, self.k, self.v):
-                part.weight.copy_(noise(d, d, seed=d) / math.sqrt(d))
-
-    def forward(self, x):
-        h = self.norm(x)
-        scores = self.q(h) @ self.k(h).transpose(-2, -1) * self.temperature
-        return self.head((x + scores.softmax(-1) @ self.v(h)).mean(1))
-
-
-class Pooling(nn.Module):
-    """Pooled by weights that sum to one along an axis of (B, T, 1)."""
-
-    def __init__(self, axis: int):
-        super().__init__()
-        self.axis, self.score, self.head = axis, nn.Linear(20, 1), nn.Linear(20, 10)
-
-    def forward(self, x):
-        return self.head((self.score(x).softmax(self.axis) * x).sum(1))
-
-
-class Heads(nn.Module):
-    """Attention of four heads whose weights sum to one along an axis of (B, H, T, T)."""
-
-    def __init__(self, axis: int):
-        super().__init__()
-        self.axis, self.v, self.head = axis, nn.Linear(32, 32), nn.Linear(32, 5)
-        self.q, self.k = nn.Linear(32, 32, bias=False), nn.Linear(32, 32, bias=False)
-
-    def forward(self, x):
-        q, k, v = (part(x).unflatten(-1, (4, 8)).transpose(1, 2) for part in (self.q, self.k, self.v))
-        y = (q @ k.transpose(-2, -1) / 8**0.5).softmax(self.axis) @ v
-        return self.head((x + y.transpose(1, 2).flatten(2)).mean(1))
-
-
-class Adapter(nn.Module):
-    """A layer and a correction of low rank."""
-
-    def __init__(self):
-        super().__init__()
-        self.base, self.head = nn.Linear(20, 32), nn.Linear(32, 5)
-        self.down, self.up = nn.Linear(20, 4, bias=False), nn.Linear(4, 32, bias=False)
-
-    def forward(self, x):
-        return self.head(torch.tanh(self.base(x) + self.up(self.down(x))))
-
-
-def ill(model: nn.Module, change: Callable[[Any], Any]) -> nn.Module:
-    with torch.no_grad():
-        change(model)
-    return model
-
-
-def cnn_with_norms(batch_norm: bool = True) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(3, 16, 3, 1, 1), nn.BatchNorm2d(16), nn.ReLU(),
-        nn.Conv2d(16, 16, 3, 2, 1), nn.BatchNorm2d(16), nn.ReLU(),
-        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 10),
-    )  # fmt: skip
-
-
-def _freeze(part: nn.Module) -> None:
-    part.requires_grad_(False)
-
-
-def _big_step(model: nn.Module, lr: float) -> nn.Module:
-    """One step of gradient descent that is far too large."""
-    x, y = noise(64, 20), labels(64)
-    F.cross_entropy(model(x), y).backward()
-    with torch.no_grad():
-        for p in model.parameters():
-            p -= lr * p.grad
-    model.zero_grad()
-    return model
-
-
-def _signs(out: Tensor) -> Tensor:
-    return F.binary_cross_entropy_with_logits(torch.sigmoid(out[:, 0]), labels(len(out), 2).float())
-
+from torch import nn
 
 FAULTS: dict[str, tuple[set[str], str, Callable[[], tuple[Any, ...]]]] = {
     # name: kinds that are right, a layer that must be named ("" any), model with example and loss
@@ -254,7 +121,7 @@ FAULTS: dict[str, tuple[set[str], str, Callable[[], tuple[Any, ...]]]] = {
     "a step too large": (
         {"dead units", "exploding signal"},
         "",
-        lambda: (_big_step(he(chain(4, 64, nn.ReLU, inp=20)), 100.0), noise(32, 20)),
+        lambda: (big_step(he(chain(4, 64, nn.ReLU, inp=20)), 100.0), noise(32, 20)),
     ),
     "tanh, gain 5": (
         {"saturated units"},
@@ -307,7 +174,7 @@ FAULTS: dict[str, tuple[set[str], str, Callable[[], tuple[Any, ...]]]] = {
     "frozen in the middle": (
         {"no gradient"},
         "2",
-        lambda: (ill(chain(4, 64, nn.ReLU), lambda m: _freeze(m[2])), noise(32, 64)),
+        lambda: (ill(chain(4, 64, nn.ReLU), lambda m: freeze(m[2])), noise(32, 64)),
     ),
     "a ReLU that answers": (
         {"dead units"},
@@ -372,7 +239,7 @@ FAULTS: dict[str, tuple[set[str], str, Callable[[], tuple[Any, ...]]]] = {
             lambda y: F.mse_loss(y, noise(256, 16, seed=3) @ noise(16, 256, seed=4) / 4, reduction="sum"),
         ),
     ),
-    "all frozen": ({"no gradient"}, "0", lambda: (ill(chain(4, 64, nn.ReLU), _freeze), noise(32, 64))),
+    "all frozen": ({"no gradient"}, "0", lambda: (ill(chain(4, 64, nn.ReLU), freeze), noise(32, 64))),
     "constant weights": (
         {"identical units"},
         "0",
@@ -430,7 +297,7 @@ FAULTS: dict[str, tuple[set[str], str, Callable[[], tuple[Any, ...]]]] = {
     "sigmoid before bce with logits": (
         {"double squashing"},
         "",
-        lambda: (chain(3, 64, nn.ReLU, 1), noise(32, 64), _signs),
+        lambda: (chain(3, 64, nn.ReLU, 1), noise(32, 64), signs),
     ),
     "log of zero": ({"not finite"}, "", lambda: (LogOf("log"), noise(32, 20))),
     "slope of a root at zero": ({"not finite"}, "", lambda: (LogOf("sqrt"), noise(32, 20))),

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from tests.signal.diagnose.ill import cnn_with_norms, ill
+from tests.signal.diagnose.parts_ill import cnn_with_norms, ill
 from tests.signal.diagnose.well import (
     CE,
     Language,
