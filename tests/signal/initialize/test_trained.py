@@ -177,3 +177,42 @@ def test_our_own_starts_may_be_started_again(scheme):
     model = mlp(16, 33, 64, 32, 8, act=nn.GELU)
     initialize_(model, numbers(32, 16), scheme)
     initialize_(model, numbers(32, 16))
+
+
+@pytest.mark.parametrize("act", [nn.GELU, nn.Tanh, nn.ReLU])
+@pytest.mark.parametrize("ours", [True, False])
+def test_steps_of_an_optimiser_are_counted_where_the_weights_show_nothing(act, ours):
+    torch.manual_seed(0)
+    model = mlp(20, 64, 64, 5, act=act)
+    if ours:
+        for seed in range(40):
+            initialize_(model, numbers(64, 20), seed=seed)
+    else:
+        for part in model:
+            if isinstance(part, nn.Linear):
+                nn.init.kaiming_normal_(part.weight)
+    optimizer = torch.optim.Adam(model.parameters(), 1e-3)
+    for step in range(40):
+        if step == 12:
+            with pytest.raises(
+                ModelError, match="gradients stand beside parameters that were written in place 1. times"
+            ):
+                initialize_(model, numbers(64, 20))
+        optimizer.zero_grad()
+        F.mse_loss(model(numbers(64, 20)), numbers(64, 5)).backward()
+        optimizer.step()
+    model.zero_grad()
+    with pytest.raises(ModelError, match="its parameters were written in place 4. times .*as an optimiser does"):
+        initialize_(model, numbers(64, 20))
+    initialize_(model, numbers(64, 20), overwrite=True)
+    initialize_(model, numbers(64, 20))
+
+
+def test_weights_that_were_filled_row_by_row_are_fresh():
+    model = nn.Sequential(nn.Conv2d(1, 64, 3, bias=False), nn.ReLU(), nn.Conv2d(64, 64, 3, bias=False))
+    nn.init.dirac_(model[2].weight)
+    with torch.no_grad():
+        for row in model[0].weight:
+            row.normal_()
+    model.load_state_dict(model.state_dict())
+    initialize_(model.double().float(), numbers(8, 1, 8, 8))

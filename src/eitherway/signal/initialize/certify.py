@@ -22,6 +22,7 @@ CLOSE = 0.01  # nearer to its target than this an output is left alone
 CHANCE = 0.05  # at the end of a chain, whose start is exact: what a few samples differ by is chance
 _SPREAD = 1.25  # with few outputs spreads as near as this are chance; what a data pass hides grows without limit
 _COSINE = 0.03
+_SANE = 1e2  # what is off by more was lost or exploded before; a factor would hide it
 
 
 @dataclass
@@ -161,7 +162,9 @@ def _again(walk: Walk, first: Op, last: Op, made: Mapping[str, Tensor]) -> None:
 
 
 def _off(rms: float, target: float, least: float) -> bool:
-    return target > 0 and rms > 0 and math.isfinite(rms) and abs(target / rms - 1) > least
+    if not (target > 0 and rms > 0 and math.isfinite(rms)) or not 1 / _SANE <= target / rms <= _SANE:
+        return False
+    return abs(target / rms - 1) > least
 
 
 def _ends(plan: Plan, samples: int) -> list[int]:

@@ -95,7 +95,7 @@ def initialize_(
         notes += outside(plan, chains)
         samples = _samples(args, kwargs)
         starter = _started(model, plan, stage, chains)
-        certificate = _certified(plan, stage, chains, samples) if data else Certificate()
+        certificate = _certified(plan, stage, chains, samples, starter) if data else Certificate()
         astray = _astray(plan, chains, certificate)
         if astray:
             names = [chain.places[0].producer.name for chain in astray]
@@ -106,7 +106,7 @@ def initialize_(
             chains = {i: chain for i, chain in chains.items() if chain not in astray}
             laws = _stage_constants(model, plan, stage, writable)
             starter = _started(model, plan, stage, chains)
-            certificate = _certified(plan, stage, chains, samples)
+            certificate = _certified(plan, stage, chains, samples, starter)
         stage.commit()
     said = [
         *traced.notes,
@@ -137,7 +137,7 @@ def _started(model: nn.Module, plan: Plan, stage: Stage, chains: dict[int, Chain
     return starter
 
 
-def _certified(plan: Plan, stage: Stage, chains: dict[int, Chained], samples: int) -> Certificate:
+def _certified(plan: Plan, stage: Stage, chains: dict[int, Chained], samples: int, starter: Starter) -> Certificate:
     """Measures, and rescales what may be: single uses of whole weights, and of a chain its last."""
     uses = [use.producer.name for use in plan.uses.values()]
     scalable: dict[int, float] = {}
@@ -148,7 +148,14 @@ def _certified(plan: Plan, stage: Stage, chains: dict[int, Chained], samples: in
         zero_bias = producer.bias is None or plan.constants.get(producer.bias, (nan, ""))[0] == 0
         chain = chains.get(index)
         ends = chain is None or chain.at[index] == len(chain.places) - 1
-        if use.rescale and alone and (zero_bias or chain is not None) and ends and use.target > 0:
+        if (
+            use.rescale
+            and alone
+            and index not in starter.ruled
+            and (zero_bias or chain is not None)
+            and ends
+            and use.target > 0
+        ):
             scalable[index] = CLOSE if chain is None else CHANCE
     return certify(plan, stage, scalable, samples)
 
@@ -236,14 +243,30 @@ def _silent(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[str]:
 
 
 def _doubts(plan: Plan, starter: Starter) -> list[str]:
-    names = list(dict.fromkeys(plan.structure.producers[i].name for i in starter.doubted))
-    if not names:
-        return []
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return [
-        f"what {', '.join(names[:3])}{more} read on the example differs from theory by more than a quarter: measured "
-        "there"
-    ]
+    said = []
+    lost = [i for i, why in starter.ruled.items() if why == "lost"]
+    looped = [i for i in starter.ruled if i in starter.loops.behind]
+    for found, text in (
+        (
+            starter.doubted,
+            "read on the example differs from theory by more than a quarter: measured there",
+        ),
+        (
+            lost,
+            "read on the example is more than a hundred times as large or small as it should be: the signal was lost "
+            "or exploded before; theory there, since a factor would hide it",
+        ),
+        (
+            looped,
+            "read behind earlier uses of the same weight was made by that weight: one start for all turns, from theory "
+            "at rms 1",
+        ),
+    ):
+        names = list(dict.fromkeys(plan.structure.producers[i].name for i in found))
+        if names:
+            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+            said.append(f"what {', '.join(names[:3])}{more} {text}")
+    return said
 
 
 def _stale(model: nn.Module, meant: frozenset[str], overwrite: bool) -> list[str]:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import MutableMapping
+
 import torch
 from torch import Generator, Tensor, nn
+from torch.utils.weak import WeakIdKeyDictionary
 
 from eitherway.base.keys import Key
+
+STARTED: MutableMapping[Tensor, int] = WeakIdKeyDictionary()
+"""How often parameters had been written when they were last started here."""
 
 
 class Stage:
@@ -46,6 +52,7 @@ class Stage:
         with torch.no_grad():
             for name, content in self.made.items():
                 self.live[name].copy_(content)
+                STARTED[self.live[name]] = self.live[name]._version
 
 
 def multiplied(tensor: Tensor, factor: float) -> Tensor:

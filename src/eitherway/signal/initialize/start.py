@@ -12,6 +12,7 @@ from eitherway.graph import Op
 from eitherway.signal.initialize.chains import Chained
 from eitherway.signal.initialize.computed import originals
 from eitherway.signal.initialize.drawing import content
+from eitherway.signal.initialize.loops import Place, loops, place_of
 from eitherway.signal.initialize.plan import Plan, Use, is_recurrent_kernel
 from eitherway.signal.initialize.stage import Stage
 from eitherway.signal.initialize.targets import geometric
@@ -22,10 +23,8 @@ from eitherway.signal.structure import Producer
 _TRUSTED = 1.25  # theory stands while the example differs by less: then the difference is chance or correlation
 _UNSEEN = 0.15  # mean square of a recurrent state before it has run: tanh of a sigmoid times a cell of order 1
 _ROUNDING = 1e-12  # a bias as small as this is meant to be 0
+_LOST = 1e2  # an rms this many times what it should be tells of a signal that was lost or exploded before
 _SAME = 1.02  # uses of a shared weight that ask for sizes as near as this need no second walk
-
-Place = tuple[str, tuple[tuple[int | None, int | None], ...]]
-"""A weight, or a part of it."""
 
 
 class Starter:
@@ -49,6 +48,9 @@ class Starter:
         self.seconds: dict[int, float] = {}
         """Mean square of what each producer read in the walk."""
         self.doubted: list[int] = []
+        self.loops = loops(plan.structure, set(plan.uses))
+        self.ruled: dict[int, str] = {}
+        """Where theory was taken although the example says otherwise, and why: no data pass either."""
         self.linked = {index for chain in plan.structure.chains for index in chain.producers[1:]}
         """Weights inside chains."""
 
@@ -62,7 +64,7 @@ class Starter:
             self._walk()
 
     def _walk(self) -> None:
-        self.drawn, self.demands, self.doubted = set(), {}, []
+        self.drawn, self.demands, self.doubted, self.ruled = set(), {}, [], {}
         self.plan.rms.clear()
         sources = frozenset(i for producer in self.plan.structure.producers for i in producer.sources)
         with torch.no_grad():
@@ -79,7 +81,7 @@ class Starter:
             walk.do(op)
             for producer in deep:
                 if not is_recurrent_kernel(producer):
-                    self.drawn.discard(_place(producer))
+                    self.drawn.discard(place_of(producer))
                     self._start(producer, walk, op)
 
     def _start(self, producer: Producer, walk: Walk, op: Op) -> None:
@@ -95,11 +97,14 @@ class Starter:
             return
         expected = self._expected(producer, second)
         self.seconds[producer.index] = expected.second
+        if place_of(producer) in self.loops.places and use.scheme == "gain" and producer.kind == "linear":
+            use.law = "orthogonal"  # the same weight again and again: singular values that differ are raised to powers
         if producer.index in self.plan.targets.streams:
             use.target = self._target(producer, walk)
         std = self._std(use, expected)
-        place = _place(producer)
-        self.demands.setdefault(place, {})[producer.index] = std
+        place = place_of(producer)
+        if not (producer.index in self.loops.behind and self.ruled.get(producer.index) == "silent"):
+            self.demands.setdefault(place, {})[producer.index] = std
         std = self.shared.get(place, std)
         if place not in self.drawn:
             self.drawn.add(place)
@@ -107,7 +112,8 @@ class Starter:
             self._put(use, std, walk, op)
         else:
             std = (
-                next(u for u in self.plan.uses.values() if u.std is not None and _place(u.producer) == place).std or std
+                next(u for u in self.plan.uses.values() if u.std is not None and place_of(u.producer) == place).std
+                or std
             )
         reads = max(producer.reads, 1e-12)
         if producer.parametrised:
@@ -125,6 +131,8 @@ class Starter:
         if producer.kind == "embedding":
             return std * math.sqrt(max(producer.reads, 1e-12))
         shift = self.plan.chosen.get(producer.bias or "", 0.0)
+        if use.scheme == "gain" and place in self.loops.places:
+            return math.hypot(use.target, shift)
         if use.scheme == "gain" and place not in self.shared and len(self.demands[place]) == 1:
             return math.hypot(use.target, shift)
         return math.hypot(std * reading, self.plan.bias_stds.get(producer.bias or "", 0.0), shift)
@@ -165,6 +173,8 @@ class Starter:
     def _expected(self, producer: Producer, measured: float) -> Expected:
         """Theory where it speaks and the example does not contradict it; the example elsewhere."""
         path = self.plan.structure.paths.get(producer.index)
+        if producer.index in self.loops.behind:
+            return self._by_convention(producer, measured)
         theory = None
         if path is not None and len(producer.sources) == 1 and producer.kind != "recurrent":
             theory = self.plan.theory.expected(path)
@@ -173,11 +183,37 @@ class Starter:
             chance = 1 + 5 * math.sqrt((theory.noise + 2) / max(producer.fan_in, 1.0))
             if max(theory.second / measured, measured / theory.second) <= max(_TRUSTED, chance):
                 return theory
+            lost = max(theory.second / measured, measured / theory.second) > _LOST**2
+            if lost or producer.index in self.loops.after:
+                self.ruled[producer.index] = "lost" if lost else "after"
+                return theory
             self.doubted.append(producer.index)
             return Expected(measured)
         if theory is not None:
             return theory
+        if producer.index in self.loops.after and not _LOST**-2 <= measured <= _LOST**2:
+            self.ruled[producer.index] = "lost"
+            return Expected(1.0)
         return Expected(measured)
+
+    def _by_convention(self, producer: Producer, measured: float) -> Expected:
+        """Behind an earlier use of the same weight: what its path makes of the rms that is wanted of its sources.
+
+        One start cannot repair what it did itself in the turns before, so what is measured there is no guide; where
+        theory is silent the first use alone decides.
+        """
+        path = self.plan.structure.paths.get(producer.index)
+        theory = None
+        if path is not None and len(producer.sources) == 1 and producer.kind != "recurrent":
+            theory = self.plan.theory.expected(path, self._wanted)
+        self.ruled[producer.index] = "silent" if theory is None else "behind"
+        return theory or Expected(measured)
+
+    def _wanted(self, value: int) -> float:
+        source = self.plan.structure.sources.get(value)
+        if source is not None and source.kind == "producer" and source.producer is not None:
+            return self.plan.targets.rms[source.producer] or 1.0
+        return self.plan.theory.source(value) or 1.0
 
     def _std(self, use: Use, expected: Expected) -> float:
         if use.std is not None and (use.law == "zero" or use.scheme != "gain" or use.producer.kind == "embedding"):
@@ -207,7 +243,7 @@ class Starter:
             return
         held = self.stage.tensor(producer.name)
         region = held[producer.part] if producer.part else held
-        purpose = f"draw {_place(producer)[1]}" if producer.part else "draw"
+        purpose = f"draw {place_of(producer)[1]}" if producer.part else "draw"
         drawn = content(region, producer, use.law, std, self.stage.generator(producer.name, purpose))
         if producer.kind == "embedding":
             row = self._padding(producer, op)
@@ -246,10 +282,6 @@ def mean_square(tensor: Tensor) -> float:
     90000.0
     """
     return float(tensor.detach().double().square().mean()) if tensor.numel() else 0.0
-
-
-def _place(producer: Producer) -> Place:
-    return producer.name, tuple((part.start, part.stop) for part in producer.part)
 
 
 def _read_later(plan: Plan, sources: frozenset[int]) -> frozenset[int]:

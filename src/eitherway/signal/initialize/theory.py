@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Set
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -66,13 +66,17 @@ class Theory:
             return 1.0 if not weight else self.scales.get(weight)
         return None
 
-    def expected(self, path: Path) -> Expected | None:
+    def expected(self, path: Path, source: Callable[[int], float | None] | None = None) -> Expected | None:
         """Mean square of a path's value; None where theory is silent and it must be measured.
+
+        Args:
+            path: of a weight.
+            source: tells the rms of each source; what is planned, if not given.
 
         Raises:
             ModelError: if the path is an activation that is constant or grows without bound.
         """
-        scales = [self.source(value) for value in path.sources]
+        scales = [(source or self.source)(value) for value in path.sources]
         if path.kind == "measured" or not scales or any(s is None or not s > 0 for s in scales):
             return None
         sizes: list[float] = [float(s) for s in scales if s is not None]

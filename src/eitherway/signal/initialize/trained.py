@@ -11,12 +11,15 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from eitherway.base.errors import ModelError
 from eitherway.base.keys import Key
+from eitherway.signal.initialize.stage import STARTED
 
 _SIDE = 128  # rows and columns that are looked at: enough to see a hundred steps of training, cheap for wide layers
 _MATRICES = 16  # of a model: the first, the last and those between, evenly
 _SHUFFLES = 32
 _ODD = 7.0  # standard deviations beyond shuffled entries; 40 kinds of starts stay below 5 (measured)
 _LEAST = 0.02  # relative excess: a law of another kind may be off by less where thousands of entries tell
+_WRITES = 30  # constructors, nn.init, loading, moving and norms of weights write 1 to 5 times in all (counted)
+_STEPS = 8  # writes that tell where a gradient stands beside them
 _TRIALS = 4  # calls in training mode that somebody may have made to see whether a model runs
 
 
@@ -46,7 +49,7 @@ def evidence(
     >>> evidence(nn.Linear(64, 64), [("weight", nn.Linear(64, 64).weight)])
     []
     """
-    found = []
+    found = written(model, chosen)
     for name, part in model.named_modules():
         held = {f"{name}.{leaf}" if name else leaf for leaf in part._parameters}
         if chosen is not None and not held & chosen:
@@ -58,6 +61,30 @@ def evidence(
         if text:
             found.append(f"{name} {text}")
     return found
+
+
+def written(model: nn.Module, chosen: frozenset[str] | None = None) -> list[str]:
+    """What the counters of writes in place tell: every step of an optimiser adds one or two.
+
+    Biases and scales are asked first: matrices may have been filled row by row (`nn.init.dirac_`, `nn.init.sparse_`),
+    so that without vectors beside them as many writes as they have rows or columns tell nothing. At least half of the
+    parameters must have been written that often: somebody may have moved a few by hand. Fused optimisers on the CPU do
+    not count.
+
+    >>> written(nn.Linear(64, 64))
+    []
+    """
+    asked = [p for name, p in model.named_parameters() if p.requires_grad and (chosen is None or name in chosen)]
+    asked = [p for p in asked if p.dim() == 1] or asked
+    counts = [p._version - STARTED.get(p, 0) - (max(p.shape, default=0) if p.dim() > 1 else 0) for p in asked]
+    if not counts:
+        return []
+    usual = sorted(counts)[len(counts) // 2]
+    if usual > _WRITES:
+        return [f"its parameters were written in place {usual} times (Tensor._version), as an optimiser does"]
+    if usual > _STEPS and 2 * sum(p.grad is not None for p in asked) >= len(asked):
+        return [f"gradients stand beside parameters that were written in place {usual} times (.grad, Tensor._version)"]
+    return []
 
 
 def structured(weight: Tensor) -> str:
