@@ -84,6 +84,7 @@ CORPORA = (
 FIRST_SIGHT = (
     Recorded("first corpus", "at its first sight", "f46547a", 54, 66, 0, 3, 44),
     Recorded("unseen corpus", "at its first sight", "03c53d0", 15, 24, 0, 2, 19),
+    Recorded("ordinary corpus", "at its first sight", "f5e66d8", 19, 20, 1, 0, 10),
 )
 """Data, recorded at that time."""
 
