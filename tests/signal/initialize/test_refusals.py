@@ -105,6 +105,10 @@ def test_a_model_that_cannot_be_written_is_refused(model, message):
             "0 \\(Linear\\(in_features=16.* refused its input of shape \\(8, 9\\).*so that 16 features stand last here",
         ),
         (X.long(), "refused its input of shape \\(8, 16\\).*\\(example int64; parameters float32\\)"),
+        (X.double(), "called with: the shape may be right, the dtype is not: x.float\\(\\)$"),
+        ([X], "a list was taken for one argument; positional arguments stand in a tuple, \\(x,\\)$"),
+        ({"inp": X}, "the keys of a dict are names of arguments, and forward has input, not 'inp'$"),
+        ({0: X}, "the keys of a dict are names of arguments, and forward has input, not 0$"),
         ((X, X[:, 0]), "refused its input of shape \\(8, 16\\) and \\(8,\\): TypeError.*with labels the inputs alone"),
     ],
 )
@@ -174,6 +178,10 @@ def test_an_activation_that_has_no_moments_is_refused_with_its_line(function, me
         ({"only": 3}, "holds no patterns; expected names of parameters"),
         ({"seed": Key(0)}, "is no whole number; a start is drawn from an int, such as seed=0"),
         ({"seed": None}, "seed=None is no whole number"),
+        ({"seed": "7"}, "seed='7' is no whole number"),
+        ({"seed": True}, "seed=True is no whole number"),
+        ({"overwrite": "no"}, "overwrite='no' is neither True nor False"),
+        ({"data": None}, "data=None is neither True nor False"),
         ({"seed": 1.5}, "seed=1.5 is no whole number"),
     ],
 )
@@ -185,6 +193,13 @@ def test_unknown_options_are_refused_with_the_nearest(options, message):
 def test_a_long_list_of_names_is_cut_and_the_nearest_named():
     with pytest.raises(ModelError, match="Did you mean 10.weight\\? Known: 0, 2"):
         initialize_(mlp(*[16] * 9), X, only="10.weigth")
+
+
+def test_names_of_a_long_model_stand_once():
+    with pytest.raises(ModelError) as refused:
+        initialize_(mlp(*[16] * 9), X, only="head.*")
+    assert str(refused.value).count("Known:") == 1 and str(refused.value).count(",") == 8
+    assert initialize_(mlp(16, 8, 4), X, {}).scheme == "auto"
 
 
 def test_a_start_that_would_draw_nothing_is_refused():

@@ -150,7 +150,8 @@ def arguments(example: Any, model: nn.Module) -> tuple[tuple[Any, ...], dict[str
     Raises:
         ModelError: if there is no tensor in it, or one that is empty, sparse, on the meta device or not finite.
     """
-    keywords = isinstance(example, Mapping) and (_binds(model, **example) or not _binds(model, example))
+    keywords = isinstance(example, Mapping) and all(isinstance(key, str) for key in example)
+    keywords = keywords and (_binds(model, **example) or not _binds(model, example))
     args, kwargs = ((), dict(example)) if keywords else (example, {})
     args = args if isinstance(args, tuple) else (args,)
     args, kwargs = pytree.tree_map(

@@ -13,7 +13,14 @@ from torch.utils import _pytree as pytree
 from eitherway.signal.initialize.accept import arguments, must_be_model, startable
 from eitherway.signal.initialize.certify import CHANCE, CLOSE, Certificate, certify
 from eitherway.signal.initialize.chains import Chained, chained, outside, windows
-from eitherway.signal.initialize.patterns import chosen, must_be_residual, must_be_seed, names_of, schemes
+from eitherway.signal.initialize.patterns import (
+    chosen,
+    must_be_residual,
+    must_be_seed,
+    must_be_switch,
+    names_of,
+    schemes,
+)
 from eitherway.signal.initialize.plan import Plan, make_plan
 from eitherway.signal.initialize.report import InitializeReport
 from eitherway.signal.initialize.stage import Stage
@@ -76,6 +83,8 @@ def initialize_(
     """
     must_be_residual(residual)
     must_be_seed(seed)
+    must_be_switch("overwrite", overwrite)
+    must_be_switch("data", data)
     must_be_model(model)
     asked = schemes(model, scheme)
     meant = chosen(model, only)
@@ -121,7 +130,7 @@ def initialize_(
     return InitializeReport(
         entries=entries(plan, stage, chains, laws, certificate),
         layers=layers(plan, certificate),
-        scheme=scheme if isinstance(scheme, str) else ", ".join(f"{k}: {v}" for k, v in scheme.items()),
+        scheme=scheme if isinstance(scheme, str) else ", ".join(f"{k}: {v}" for k, v in scheme.items()) or "auto",
         residual=residual,
         seed=seed,
         notes=tuple(dict.fromkeys(said)),

@@ -109,6 +109,16 @@ def must_be_seed(seed: Any) -> None:
         raise ModelError(f"seed={seed!r:.60} is no whole number; a start is drawn from an int, such as seed=0")
 
 
+def must_be_switch(name: str, given: Any) -> None:
+    """Refuses what is neither True nor False: "no" would mean yes.
+
+    Raises:
+        ModelError: naming the argument.
+    """
+    if not isinstance(given, bool):
+        raise ModelError(f"{name}={given!r:.60} is neither True nor False")
+
+
 def _must_be_known(scheme: Any) -> None:
     if not isinstance(scheme, str) or scheme not in SCHEMES:
         raise ModelError(f"scheme={scheme!r:.60} is not known. {nearest(str(scheme), SCHEMES)}")
@@ -121,6 +131,6 @@ def _near(pattern: Any, model: nn.Module) -> str:
     bare = str(pattern).strip("*.")
     close = [name for name in [*modules, *parameters] if bare and (bare in name or name.rpartition(".")[2] == bare)]
     known = close[:8] or [*modules, *parameters]
-    if len(known) > 12:
-        return nearest(bare, known).split(" Known:")[0] + f" Known: {', '.join(known[:12])}, ..."
+    if len(known) > 8:
+        return nearest(bare, known).partition("Known:")[0] + f"Known: {', '.join(known[:8])}, ..."
     return nearest(bare, known)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import inspect
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -179,10 +180,30 @@ def _refusal(
     held = {str(p.dtype).removeprefix("torch.") for p in model.parameters()}
     dtypes = f" (example {', '.join(sorted(kinds))}; parameters {', '.join(sorted(held))})" if "dtype" in text else ""
     labels = ", of a batch with labels the inputs alone" if module is model and isinstance(error, TypeError) else ""
+    differs = _differs(model, given) or (_cast(held) if dtypes else _expects(module))
     return (
         f"{place} refused its input of shape {shapes(given)}: {type(error).__name__}: {text}{dtypes}. The example has "
-        f"shape {whole}; give one that the model can be called with{labels}{_expects(module)}"
+        f"shape {whole}; give one that the model can be called with{labels}{differs}"
     )
+
+
+def _differs(model: nn.Module, given: Any) -> str:
+    """What to do about a list or a dict that arrived where a tensor was meant."""
+    first = given[0] if isinstance(given, tuple) and given else None
+    if isinstance(first, list):
+        return ": a list was taken for one argument; positional arguments stand in a tuple, (x,)"
+    if isinstance(first, Mapping):
+        names = ", ".join(list(inspect.signature(model.forward).parameters)[:8])
+        keys = ", ".join(repr(key) for key in list(first)[:4])
+        return f": the keys of a dict are names of arguments, and forward has {names}, not {keys}"
+    return ""
+
+
+def _cast(held: set[str]) -> str:
+    """What to do about numbers of another dtype than the parameters'."""
+    names = {"float32": "float", "float64": "double", "float16": "half", "bfloat16": "bfloat16"}
+    only = names.get(next(iter(held))) if len(held) == 1 else None
+    return f": the shape may be right, the dtype is not: x.{only}()" if only else ": the dtype is not the parameters'"
 
 
 def _expects(module: nn.Module) -> str:
