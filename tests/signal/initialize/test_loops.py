@@ -42,3 +42,19 @@ def test_a_loop_over_sums_has_a_sane_start_too():
         initialize_(model, numbers(64, 8))
         assert 0.3 < float(model.w.weight.detach().std()) * WIDTH**0.5 < 2
         assert float(model.o.weight.detach().std()) < 1
+
+
+def test_a_signal_that_exploded_in_a_loop_is_said_and_not_hidden():
+    class Squares(Loop):
+        def forward(self, x):
+            h = self.i(x)
+            for _ in range(self.turns):
+                h = self.w(h) ** 2
+            return self.o(h)
+
+    model = Squares("relu", 6)
+    report = initialize_(model, numbers(64, 8))
+    assert any(
+        "what o.weight read" in note and "the signal was lost or exploded before" in note for note in report.notes
+    )
+    assert float(model.o.weight.detach().std()) < 1
