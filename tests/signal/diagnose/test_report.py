@@ -56,7 +56,7 @@ def test_a_notebook_shows_the_same(deep):
 
 def test_a_layer_is_found_by_its_name_or_its_weights(deep):
     assert deep["4"] is deep["4.weight"] and deep["4"].kind == "linear"
-    with pytest.raises(KeyError, match="there is no layer 'head'; there are 0, 2"):
+    with pytest.raises(ModelError, match="there is no layer 'head'. Known: 0, 2"):
         deep["head"]
 
 
@@ -106,3 +106,9 @@ def test_a_thousand_layers_fit_a_page():
     assert len(text.splitlines()) < 45 and max(map(len, text.splitlines())) <= 120
     # log q walks with a mean of -5 / 2n a layer: at width 64 a thousand layers lose the signal
     assert report.alarms[0].kind == "vanishing signal" and len(report.layers) == 1000
+
+
+@pytest.mark.parametrize("seed", [None, "a", 1.5, True])
+def test_a_seed_that_is_no_whole_number_is_refused(seed):
+    with pytest.raises(ModelError, match="chance is drawn from a whole number"):
+        diagnose(nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2)), torch.zeros(2, 4), seed=seed)

@@ -58,6 +58,8 @@ def diagnose(
     model = accept_model(model)
     args, kwargs = accept_example(example)
     given = accept_loss(loss)
+    if isinstance(seed, bool) or not isinstance(seed, int):
+        raise ModelError(f"seed is {seed!r:.60}; chance is drawn from a whole number, such as seed=0")
     if lr is not None and not (isinstance(lr, (int, float)) and math.isfinite(lr) and lr > 0):
         raise ModelError(f"lr is {lr!r}; a rate is a finite number above 0")
     held = run(model, args, kwargs, given, seed)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from eitherway.base.errors import ModelError, nearest
 from eitherway.signal.diagnose.attention import AttentionSignal
 from eitherway.signal.diagnose.layers import LayerSignal
 from eitherway.signal.diagnose.spectrum import Spectrum
@@ -61,7 +62,7 @@ class Diagnosis:
         for layer in self.layers:
             if layer.name == name or layer.weight == name:
                 return layer
-        raise KeyError(f"there is no layer {name!r}; there are {', '.join(dict.fromkeys(x.name for x in self.layers))}")
+        raise ModelError(f"there is no layer {name!r}. {nearest(name, dict.fromkeys(x.name for x in self.layers))}")
 
     def __repr__(self) -> str:
         return f"Diagnosis({self.summary})"
