@@ -13,7 +13,7 @@ with = @python="$$($(PYTHON) tools/environment.py $(1))" && cd "$(CURDIR)" &&
 
 help:
 	@echo "make demo      a robot learns to ride a bicycle, with pictures"
-	@echo "make test      the fast tests, under two minutes"
+	@echo "make test      the fast tests, about two minutes"
 	@echo "make test-all  all tests, the slow ones too"
 	@echo "make lint      format, style, types, floors"
 	@echo "make format    put the format and the imports in order"
